@@ -1,0 +1,203 @@
+// Package template says what a target exposes: the same series in the same
+// order nearly every time. A Block lists up to 1,024 of them, once: per series
+// (a slot) the number of its Schema and the numbers of its label values in the
+// block's dictionary. A Batch is one scrape's outcome over such blocks: a
+// column of values per block.
+//
+// The path through it: scrape fills a Builder with the series it sees for the
+// first time, gets a Block, and from then on only fills columns. The log
+// writes a block once per segment (its bytes are the anchor) and columns from
+// then on. A sender reads a block's slots once to plan their encoding, and
+// then splices numbers. Blocks and schemas are immutable: any number of
+// goroutines may read them.
+//
+// The package does no I/O and knows neither scraping nor sending.
+package template
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// MaxSlots is the most series that a block holds.
+const MaxSlots = 1024
+
+// Block is an immutable list of 1 to MaxSlots series of one target.
+type Block struct {
+	Target  labels.Labels // the target's labels, under the own labels of every slot whose schema is not Whole
+	Schemas []*Schema     // referred to by number from the slots
+
+	dict  string   // the dictionary's strings, one after the other
+	ends  []uint32 // end of each string in dict
+	slots []byte   // per slot: uvarint schema, then a uvarint dictionary number per label of the schema
+	n     int
+
+	// Log is where the log keeps what it needs to encode this block's next
+	// record. It belongs to whoever appends the block's parts, one goroutine at a time.
+	Log LogState
+}
+
+// LogState is the log's memory of a block: where its anchor, last key and last
+// record are in the current segment, and the values that the next record is
+// the difference to.
+type LogState struct {
+	Segment   uint64 // the segment that the offsets are of; 0: never logged
+	Anchor    uint32
+	Key       uint32
+	Last      uint32
+	SinceKey  uint8     // records since the last key; the next one is a key when Last values are not to be trusted
+	Values    []float64 // by slot, as of Last
+	Exponents []uint8   // by slot or nil: the number of decimals that fitted last
+}
+
+// Len is the number of slots.
+func (b *Block) Len() int { return b.n }
+
+// Strings is the number of strings in the dictionary.
+func (b *Block) Strings() int { return len(b.ends) }
+
+// String is dictionary entry i. It shares memory with the block.
+func (b *Block) String(i uint32) string {
+	start := uint32(0)
+	if i > 0 {
+		start = b.ends[i-1]
+	}
+	return b.dict[start:b.ends[i]]
+}
+
+// Slots returns an iterator that stands before the first slot.
+func (b *Block) Slots() Slots { return Slots{b: b, rest: b.slots, Slot: -1} }
+
+// Slots walks a block's slots in order:
+//
+//	for it := b.Slots(); it.Next(); { use it.Slot, it.Schema, it.Values }
+type Slots struct {
+	b      *Block
+	rest   []byte
+	Slot   int      // number of the slot
+	Schema uint32   // index into Block.Schemas
+	Values []uint32 // dictionary numbers, one per label of the schema; valid until the next call of Next
+}
+
+// Next moves to the next slot and says whether there is one.
+func (s *Slots) Next() bool {
+	if len(s.rest) == 0 {
+		return false
+	}
+	s.Slot++
+	s.Schema = s.uvarint()
+	s.Values = s.Values[:0]
+	for range s.b.Schemas[s.Schema].Labels {
+		s.Values = append(s.Values, s.uvarint())
+	}
+	return true
+}
+
+// uvarint takes a number off the slots, which newBlock has checked.
+func (s *Slots) uvarint() uint32 {
+	if v := s.rest[0]; v < 0x80 {
+		s.rest = s.rest[1:]
+		return uint32(v)
+	}
+	v, n := binary.Uvarint(s.rest)
+	s.rest = s.rest[n:]
+	return uint32(v)
+}
+
+// Series puts the complete, sorted labels of the iterator's slot into lb.
+func (s *Slots) Series(lb *labels.ScratchBuilder) labels.Labels {
+	sc := s.b.Schemas[s.Schema]
+	lb.Reset()
+	if sc.Name != "" {
+		lb.Add(labels.MetricName, sc.Name)
+	}
+	for i, name := range sc.Labels {
+		lb.Add(name, s.b.String(s.Values[i]))
+	}
+	if !sc.Whole {
+		s.b.Target.Range(func(l labels.Label) {
+			if l.Name == labels.MetricName {
+				return
+			}
+			for _, name := range sc.Labels {
+				if name == l.Name {
+					return
+				}
+			}
+			lb.Add(l.Name, l.Value)
+		})
+	}
+	lb.Sort()
+	return lb.Labels()
+}
+
+// Builder collects series for a new block.
+type Builder struct {
+	target    labels.Labels
+	schemas   []*Schema
+	schemaNum map[*Schema]uint32
+	dict      strings.Builder
+	ends      []uint32
+	stringNum map[string]uint32
+	slots     []byte
+	n         int
+}
+
+// NewBuilder begins a block of the target with the given labels.
+func NewBuilder(target labels.Labels) *Builder {
+	return &Builder{target: target, schemaNum: map[*Schema]uint32{}, stringNum: map[string]uint32{}}
+}
+
+// Len is the number of slots added so far.
+func (b *Builder) Len() int { return b.n }
+
+// Add appends a slot with the given label values, one per label of the
+// (interned) schema, and returns its number. It copies the values. It panics
+// when the block is full or the number of values is wrong.
+func (b *Builder) Add(s *Schema, values []string) int {
+	if b.n == MaxSlots || len(values) != len(s.Labels) {
+		panic(fmt.Sprintf("template: slot %d with %d values for %d labels", b.n, len(values), len(s.Labels)))
+	}
+	num, ok := b.schemaNum[s]
+	if !ok {
+		num = uint32(len(b.schemas))
+		b.schemaNum[s] = num
+		b.schemas = append(b.schemas, s)
+	}
+	b.slots = binary.AppendUvarint(b.slots, uint64(num))
+	for _, v := range values {
+		vn, ok := b.stringNum[v]
+		if !ok {
+			vn = uint32(len(b.ends))
+			v = strings.Clone(v)
+			b.stringNum[v] = vn
+			b.dict.WriteString(v)
+			b.ends = append(b.ends, uint32(b.dict.Len()))
+		}
+		b.slots = binary.AppendUvarint(b.slots, uint64(vn))
+	}
+	b.n++
+	return b.n - 1
+}
+
+// AddFrom appends the slot at which it stands, of another block of the target.
+func (b *Builder) AddFrom(it *Slots) int {
+	sc := it.b.Schemas[it.Schema]
+	values := make([]string, len(it.Values))
+	for i, v := range it.Values {
+		values[i] = it.b.String(v)
+	}
+	return b.Add(sc, values)
+}
+
+// Block returns the finished block; the builder must not be used again.
+func (b *Builder) Block() *Block {
+	return &Block{
+		Target: b.target, Schemas: append([]*Schema(nil), b.schemas...),
+		dict: strings.Clone(b.dict.String()), ends: append([]uint32(nil), b.ends...),
+		slots: append([]byte(nil), b.slots...), n: b.n,
+	}
+}

@@ -1,0 +1,97 @@
+package template
+
+import (
+	"runtime"
+	"strings"
+	"sync"
+	"weak"
+)
+
+// Schema is what the series of one shape have in common: everything about a
+// line but the values of its labels and of its sample. Schemas are interned
+// (see Intern), so that equal schemas are one pointer, and are never changed.
+type Schema struct {
+	Name   string   // metric name, the value of __name__
+	Labels []string // names of the slot's own labels in exposed order; without __name__, without duplicates
+	Whole  bool     // the own labels are the complete set: the target's labels are not merged under them
+
+	// Metadata as exposed. Family is the name that TYPE, HELP and UNIT carry
+	// ("" when the target exposed none); Type is a name of the OpenMetrics
+	// specification such as "counter", or "".
+	Family, Type, Help, Unit string
+}
+
+// key spells the schema without ambiguity: label names hold no NUL that could
+// not also be told apart by its length prefix.
+func (s *Schema) key() string {
+	var b strings.Builder
+	put := func(t string) {
+		n := len(t)
+		b.Write([]byte{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)})
+		b.WriteString(t)
+	}
+	if s.Whole {
+		b.WriteByte(1)
+	} else {
+		b.WriteByte(0)
+	}
+	for _, t := range [...]string{s.Name, s.Family, s.Type, s.Help, s.Unit} {
+		put(t)
+	}
+	for _, l := range s.Labels {
+		put(l)
+	}
+	return b.String()
+}
+
+// interned holds the live schemas. Entries go when the last user of a schema
+// does: a process that has seen a million shapes keeps only those in use.
+var interned = struct {
+	sync.Mutex
+	byKey map[string]weak.Pointer[Schema]
+}{byKey: map[string]weak.Pointer[Schema]{}}
+
+// Intern returns the process's one schema equal to s. It copies what it keeps:
+// the strings of s may point into a buffer that is used again.
+func Intern(s Schema) *Schema {
+	key := s.key()
+	interned.Lock()
+	defer interned.Unlock()
+	if p := interned.byKey[key].Value(); p != nil {
+		return p
+	}
+	c := &Schema{
+		Name: strings.Clone(s.Name), Whole: s.Whole, Family: strings.Clone(s.Family),
+		Type: strings.Clone(s.Type), Help: strings.Clone(s.Help), Unit: strings.Clone(s.Unit),
+	}
+	if len(s.Labels) > 0 {
+		c.Labels = make([]string, len(s.Labels))
+		for i, l := range s.Labels {
+			c.Labels[i] = strings.Clone(l)
+		}
+	}
+	w := weak.Make(c)
+	interned.byKey[key] = w
+	runtime.AddCleanup(c, func(key string) {
+		interned.Lock()
+		defer interned.Unlock()
+		if interned.byKey[key].Value() == nil { // not one interned since
+			delete(interned.byKey, key)
+		}
+	}, key)
+	return c
+}
+
+// Live returns the schemas in use now, in no order. Remote write 1.x takes
+// the metadata that it sends from here.
+func Live() []*Schema {
+	interned.Lock()
+	defer interned.Unlock()
+	all := make([]*Schema, 0, len(interned.byKey))
+	for _, w := range interned.byKey {
+		if s := w.Value(); s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}

@@ -1,0 +1,51 @@
+# make run    the agent on deploy/local, with a receiver that prints what arrives
+# make test   everything: vet, lint, unit tests with -race, fuzz seeds, end to end with real parts
+GO       ?= go
+VERSION  ?= $(shell cat VERSION)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+BRANCH   ?= $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
+V        := github.com/prometheus/common/version
+LDFLAGS  := -s -w -X main.version=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH)
+
+.PHONY: build run test unit race config-all-sd e2e fuzz lint bench setup clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o prom-agent ./cmd/prom-agent
+
+run: build
+	deploy/local/run
+
+test: lint race config-all-sd e2e
+
+lint:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted'; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+
+unit:
+	$(GO) test ./...
+
+race:
+	$(GO) test -race -shuffle=on $$($(GO) list ./... | grep -v /test/e2e)
+
+# Every service discovery compiled in: the whole of Prometheus's config testdata.
+config-all-sd:
+	$(GO) test -tags all_sd ./config
+
+setup:
+	test/setup
+
+e2e: build setup
+	PROM_AGENT=$(CURDIR)/prom-agent PROMETHEUS=$$(test/setup --path) $(GO) test -count=1 -timeout 20m ./test/e2e
+
+# A minute for each fuzz target.
+FUZZTIME ?= 1m
+fuzz:
+	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+		echo $$p $$f; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./template ./scrape/... ./wal/... ./remotewrite/...
+
+clean:
+	rm -f prom-agent

@@ -15,6 +15,9 @@ import (
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 )
 
+// Configs are the discovery configs of one job.
+type Configs = sd.Configs
+
 // Update says what changed about one job since the Update before. Applied in
 // order they give the full state: the first Update of a job announces that the
 // job exists, with or without groups, and Gone that it does no longer.
@@ -39,6 +42,3 @@ type Options struct {
 	Logger     *slog.Logger
 	HTTPClient []commonconfig.HTTPClientOption // handed to discoveries that make requests
 }
-
-// Configs are the discovery configs of one job.
-type Configs = sd.Configs

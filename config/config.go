@@ -9,11 +9,16 @@
 package config
 
 import (
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
+	promconfig "github.com/prometheus/prometheus/config"
 	sd "github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/model/labels"
+	"go.yaml.in/yaml/v2"
 )
 
 // Options are what the meaning of a file depends on besides its content.
@@ -37,26 +42,120 @@ type Config struct {
 	// OutOfOrderWindow is storage.tsdb.out_of_order_time_window; it takes
 	// effect at the start of the process only.
 	OutOfOrderWindow time.Duration
+
+	yaml    string
+	summary string
 }
 
 // Runtime is the `runtime` block.
 type Runtime struct {
 	GoGC       int    // percent; -1: off
-	GoGCGiven  bool   // by the file or by the environment variable GOGC
+	GoGCGiven  bool   // by the file, or by the environment variable GOGC
 	LogLevel   string // debug, info, warn or error
 	LevelGiven bool   // by the file
 }
 
-// Load reads and resolves the config in the file at path.
-func Load(path string, o Options) (*Config, error) { return &Config{}, nil }
+// Load reads and resolves the config in the file at path. Errors name the
+// file, the field and its value.
+func Load(path string, o Options) (*Config, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err // names the file
+	}
+	prom, err := parse(path, content, o)
+	if err != nil {
+		return nil, err
+	}
+	jobs, err := prom.GetScrapeConfigs()
+	if err != nil {
+		return nil, explainFile(err)
+	}
+	c := &Config{
+		ExternalLabels:   prom.GlobalConfig.ExternalLabels,
+		Discovery:        make(map[string]sd.Configs, len(jobs)),
+		OutOfOrderWindow: time.Duration(prom.StorageConfig.TSDBConfig.OutOfOrderTimeWindow) * time.Millisecond,
+		yaml:             prom.String(),
+	}
+	if c.Runtime, err = runtimeOf(prom, content); err != nil {
+		return nil, fmt.Errorf("parsing YAML file %s: %w", path, err)
+	}
+	for _, job := range jobs {
+		c.Discovery[job.JobName] = job.ServiceDiscoveryConfigs
+	}
+	names := make([]string, len(prom.RemoteWriteConfigs))
+	for i, rw := range prom.RemoteWriteConfigs {
+		hash, err := remoteHash(rw)
+		if err != nil {
+			return nil, err
+		}
+		names[i] = remoteName(rw, hash)
+	}
+	c.summary = summarize(path, prom, jobs, names)
+	return c, nil
+}
+
+// parse returns what Prometheus's parser makes of content, with the rules of
+// agent mode and the defaults that features change.
+func parse(path string, content []byte, o Options) (*promconfig.Config, error) {
+	prom, err := promconfig.Load(string(content), o.Logger)
+	if err != nil {
+		return nil, explain(path, content, err)
+	}
+	switch {
+	case len(prom.AlertingConfig.AlertmanagerConfigs) > 0 || len(prom.AlertingConfig.AlertRelabelConfigs) > 0:
+		return nil, notInAgentMode(path, "alerting")
+	case len(prom.RuleFiles) > 0:
+		return nil, notInAgentMode(path, "rule_files")
+	case len(prom.RemoteReadConfigs) > 0:
+		return nil, notInAgentMode(path, "remote_read")
+	}
+	prom.SetDirectory(filepath.Dir(path))
+	o.Features.applyDefaults(prom)
+	return prom, nil
+}
+
+func notInAgentMode(path, field string) error {
+	return fmt.Errorf("parsing YAML file %s: field %s is not allowed in agent mode", path, field)
+}
+
+// runtimeOf tells what content gives from what the parser filled in.
+func runtimeOf(prom *promconfig.Config, content []byte) (Runtime, error) {
+	var given struct {
+		Runtime struct {
+			GoGC     *int    `yaml:"gogc"`
+			LogLevel *string `yaml:"log_level"`
+		} `yaml:"runtime"`
+	}
+	if err := yaml.Unmarshal(content, &given); err != nil {
+		return Runtime{}, err
+	}
+	env := os.Getenv("GOGC")
+	return Runtime{
+		GoGC:       prom.Runtime.GoGC,
+		GoGCGiven:  given.Runtime.GoGC != nil || env != "",
+		LogLevel:   string(prom.Runtime.LogLevel),
+		LevelGiven: given.Runtime.LogLevel != nil,
+	}, nil
+}
 
 // YAML returns the config as /api/v1/status/config shows it: globals and
 // defaults filled in, secrets as <secret>. It parses back to the same config.
-func (c *Config) YAML() string { return "" }
+// Jobs of scrape_config_files are not part of it.
+func (c *Config) YAML() string { return c.yaml }
 
 // Summary says in a few lines what the config holds, for `check config`.
-func (c *Config) Summary() string { return "" }
+func (c *Config) Summary() string { return c.summary }
 
 // Checksum identifies the content of the file at path and of all files that
-// its scrape_config_files match, in lower-case hex.
-func Checksum(path string) (string, error) { return "", nil }
+// its scrape_config_files match, in lower-case hex. Files that discoveries and
+// HTTP clients read are not part of it: those follow them by themselves.
+func Checksum(path string) (string, error) {
+	sum, err := promconfig.GenerateChecksum(path)
+	if err != nil {
+		return "", fmt.Errorf("checksum config %s: %w", path, err)
+	}
+	return sum, nil
+}

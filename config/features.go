@@ -1,28 +1,112 @@
 package config
 
-import "log/slog"
+import (
+	"errors"
+	"log/slog"
+	"strings"
+
+	promconfig "github.com/prometheus/prometheus/config"
+)
 
 // Features are the feature flags that change what an agent does. The zero
 // value is the default of every one.
 type Features struct {
-	ExtraScrapeMetrics    bool // extra_scrape_metrics is on by default
-	AutoReload            bool // deprecated alias of --config.auto-reload
-	StartTimestampZeros   bool // created-timestamp-zero-ingestion
+	ExtraScrapeMetrics    bool // extra-scrape-metrics: extra_scrape_metrics is on by default
+	AutoReload            bool // auto-reload-config: --config.auto-reload
+	StartTimestampZeros   bool // created-timestamp-zero-ingestion: a zero sample at each start timestamp
 	StartTimestamps       bool // st-storage: start timestamps are kept and sent
-	StartTimestampsMade   bool // st-synthesis
-	TypeAndUnitLabels     bool
-	OpenMetrics2          bool
-	ZstdScrape            bool
-	OldUI                 bool
-	OTLPDeltaToCumulative bool
-	OTLPNativeDelta       bool
-	MetadataWALRecords    bool // listed by the features API, without effect
+	StartTimestampsMade   bool // st-synthesis: derived for series that expose none
+	TypeAndUnitLabels     bool // type-and-unit-labels
+	OpenMetrics2          bool // openmetrics2
+	ZstdScrape            bool // zstd-scrape
+	OldUI                 bool // old-ui
+	OTLPDeltaToCumulative bool // otlp-deltatocumulative
+	OTLPNativeDelta       bool // otlp-native-delta-ingestion
+	MetadataWALRecords    bool // metadata-wal-records: only listed by the features API
 }
-
-// ParseFeatures reads the values of --enable-feature, each a comma separated
-// list. What is unknown or has no effect in an agent is warned about, as
-// Prometheus does, and never an error.
-func ParseFeatures(values []string, logger *slog.Logger) Features { return Features{} }
 
 // ParsesStartTimestamps says whether scrapes read start timestamps.
 func (f Features) ParsesStartTimestamps() bool { return f.StartTimestampZeros || f.StartTimestamps }
+
+// ParseFeatures reads the values of --enable-feature, each a comma separated
+// list. A name that is unknown, deprecated or without effect in an agent is
+// warned about. Two features that exclude each other are an error.
+func ParseFeatures(values []string, logger *slog.Logger) (Features, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	var f Features
+	fields := map[string]*bool{
+		"extra-scrape-metrics":             &f.ExtraScrapeMetrics,
+		"auto-reload-config":               &f.AutoReload,
+		"created-timestamp-zero-ingestion": &f.StartTimestampZeros,
+		"st-storage":                       &f.StartTimestamps,
+		"st-synthesis":                     &f.StartTimestampsMade,
+		"type-and-unit-labels":             &f.TypeAndUnitLabels,
+		"openmetrics2":                     &f.OpenMetrics2,
+		"zstd-scrape":                      &f.ZstdScrape,
+		"old-ui":                           &f.OldUI,
+		"otlp-deltatocumulative":           &f.OTLPDeltaToCumulative,
+		"otlp-native-delta-ingestion":      &f.OTLPNativeDelta,
+		"metadata-wal-records":             &f.MetadataWALRecords,
+	}
+	for _, v := range values {
+		for name := range strings.SplitSeq(v, ",") {
+			if on := fields[name]; on != nil {
+				*on = true
+				logger.Info("Feature enabled", "option", name)
+			}
+			switch name {
+			case "extra-scrape-metrics":
+				logger.Warn("This feature flag is being phased out: set extra_scrape_metrics in the config instead", "option", name)
+			case "auto-reload-config":
+				logger.Warn("This feature flag is deprecated: use --config.auto-reload instead", "option", name)
+			case "native-histograms":
+				logger.Warn("This feature flag does nothing: set scrape_native_histograms in the config instead", "option", name)
+			case "ooo-native-histograms", "promql-duration-expr":
+				logger.Warn("This feature flag does nothing: the feature is always on", "option", name)
+			case "agent": // what this program always is
+			case "concurrent-rule-eval", "delayed-compaction", "exemplar-storage", "fast-startup", "histograms-st-encoding",
+				"memory-snapshot-on-shutdown", "promql-binop-fill-modifiers", "promql-delayed-name-removal",
+				"promql-experimental-functions", "promql-extended-range-selectors", "promql-per-step-stats", "search-api",
+				"use-start-timestamps", "use-uncached-io", "xor2-encoding":
+				logger.Info("This feature flag does nothing in an agent", "option", name)
+			default:
+				if fields[name] == nil {
+					logger.Warn("Unknown option for --enable-feature", "option", name)
+				}
+			}
+		}
+	}
+	if f.OTLPDeltaToCumulative && f.OTLPNativeDelta {
+		return Features{}, errors.New("cannot enable features otlp-deltatocumulative and otlp-native-delta-ingestion at the same time")
+	}
+	return f, nil
+}
+
+// applyDefaults changes, in a config that nobody else holds yet, the defaults
+// that f moves. The parser copies its defaults by reference, so what still
+// refers to them was not given; its scrape_config_files come after, and take
+// what global has then.
+func (f Features) applyDefaults(prom *promconfig.Config) {
+	if f.ExtraScrapeMetrics {
+		on, unset := true, promconfig.DefaultGlobalConfig.ExtraScrapeMetrics
+		for _, job := range prom.ScrapeConfigs {
+			if job.ExtraScrapeMetrics == unset {
+				job.ExtraScrapeMetrics = &on
+			}
+		}
+		if prom.GlobalConfig.ExtraScrapeMetrics == unset {
+			prom.GlobalConfig.ExtraScrapeMetrics = &on
+		}
+	}
+	if f.ParsesStartTimestamps() && prom.GlobalConfig.ScrapeProtocols == nil {
+		unset := promconfig.DefaultScrapeProtocols
+		for _, job := range prom.ScrapeConfigs {
+			if &job.ScrapeProtocols[0] == &unset[0] {
+				job.ScrapeProtocols = promconfig.DefaultProtoFirstScrapeProtocols
+			}
+		}
+		prom.GlobalConfig.ScrapeProtocols = promconfig.DefaultProtoFirstScrapeProtocols
+	}
+}

@@ -1,0 +1,60 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	promconfig "github.com/prometheus/prometheus/config"
+	sd "github.com/prometheus/prometheus/discovery"
+)
+
+// summarize writes what Summary returns. Nothing secret is part of it: of
+// URLs only what they print, passwords masked.
+func summarize(path string, prom *promconfig.Config, jobs []*promconfig.ScrapeConfig, remotes []string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s is a valid config\n", path)
+	fmt.Fprintf(&b, "scrape jobs: %d\n", len(jobs))
+	for _, job := range jobs {
+		fmt.Fprintf(&b, "  %s: every %s, timeout %s; targets from %s\n",
+			job.JobName, job.ScrapeInterval, job.ScrapeTimeout, kindsOf(job.ServiceDiscoveryConfigs))
+	}
+	fmt.Fprintf(&b, "remote writes: %d\n", len(prom.RemoteWriteConfigs))
+	for i, rw := range prom.RemoteWriteConfigs {
+		fmt.Fprintf(&b, "  %s: %s to %s\n", remotes[i], rw.ProtobufMessage, rw.URL.Redacted())
+	}
+	if len(prom.RemoteWriteConfigs) == 0 {
+		b.WriteString("  samples stay in the log until a remote write is configured\n")
+	}
+	return b.String()
+}
+
+// kindsOf says "static (2 targets), file" for the configs of one job.
+func kindsOf(configs sd.Configs) string {
+	count := map[string]int{}
+	targets := 0
+	for _, c := range configs {
+		count[c.Name()]++
+		if static, ok := c.(sd.StaticConfig); ok {
+			for _, g := range static {
+				targets += len(g.Targets)
+			}
+		}
+	}
+	if len(count) == 0 {
+		return "nowhere"
+	}
+	var all []string
+	for _, kind := range slices.Sorted(maps.Keys(count)) {
+		switch {
+		case kind == "static":
+			all = append(all, fmt.Sprintf("static (%d targets)", targets))
+		case count[kind] > 1:
+			all = append(all, fmt.Sprintf("%s (%d configs)", kind, count[kind]))
+		default:
+			all = append(all, kind)
+		}
+	}
+	return strings.Join(all, ", ")
+}

@@ -77,7 +77,7 @@ func Load(path string, o Options) (*Config, error) {
 		ExternalLabels:   prom.GlobalConfig.ExternalLabels,
 		Discovery:        make(map[string]sd.Configs, len(jobs)),
 		OutOfOrderWindow: time.Duration(prom.StorageConfig.TSDBConfig.OutOfOrderTimeWindow) * time.Millisecond,
-		yaml:             prom.String(),
+		yaml:             render(prom),
 	}
 	if c.Runtime, err = runtimeOf(prom, content); err != nil {
 		return nil, fmt.Errorf("parsing YAML file %s: %w", path, err)

@@ -1,0 +1,87 @@
+package wal
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const segmentSuffix = ".seg"
+
+func segmentName(id uint64) string { return fmt.Sprintf("%020d%s", id, segmentSuffix) }
+
+// load lists the old segments and opens the active one, whose id is above
+// every file's and every cursor's.
+func (l *Log) load() error {
+	names, err := l.o.FS.List(l.dir)
+	if err != nil {
+		return fmt.Errorf("list segments: %w", err)
+	}
+	var next uint64 = 1
+	for _, name := range names {
+		text, ok := strings.CutSuffix(name, segmentSuffix)
+		id, err := strconv.ParseUint(text, 10, 64)
+		if !ok || err != nil {
+			continue
+		}
+		next = max(next, id+1)
+		s := &segment{id: id, path: filepath.Join(l.dir, name), ended: true}
+		if err := l.readSegmentHeader(s); err != nil {
+			l.o.Logger.Error("Skipping a file of the log", "file", s.path, "err", err)
+			l.stats.Corruptions++
+			s.gone = true // counted in the size, deleted by retention, never read
+		}
+		l.segments = append(l.segments, s)
+	}
+	slices.SortFunc(l.segments, func(a, b *segment) int { return Pos{a.id, 0}.Compare(Pos{b.id, 0}) })
+	highest, err := l.loadCursors()
+	if err != nil {
+		return err
+	}
+	next = max(next, highest+1)
+	// The count of samples goes on where the newest readable segment ends.
+	for i := len(l.segments) - 1; i >= 0; i-- {
+		s := l.segments[i]
+		if s.gone {
+			continue
+		}
+		l.total = s.before
+		hs, _, _, err := l.scan(s, segmentHeader, s.size, 0)
+		for _, h := range hs {
+			l.total += uint64(h.Samples)
+			s.newest = max(s.newest, h.Time)
+		}
+		if err != nil {
+			return fmt.Errorf("read segment %d: %w", s.id, err)
+		}
+		break
+	}
+	l.begin(next)
+	return nil
+}
+
+func (l *Log) readSegmentHeader(s *segment) error {
+	f, err := l.o.FS.Open(s.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if s.size, err = f.Size(); err != nil {
+		return err
+	}
+	var b [segmentHeader]byte
+	if _, err := f.ReadAt(b[:], 0); err != nil {
+		return fmt.Errorf("%w: shorter than a header", errNotSegment)
+	}
+	id, before, created, err := parseSegmentHeader(b[:])
+	if err != nil {
+		return err
+	}
+	if id != s.id {
+		return fmt.Errorf("%w: its header says segment %d", errNotSegment, id)
+	}
+	s.before, s.created, s.newest = before, timeOf(created), created
+	return nil
+}

@@ -206,6 +206,8 @@ func TestGroupThatIsFoundUnchangedIsNotSent(t *testing.T) {
 			group("s", "1:80", "1:80", "2:80"), // the same addresses, another number of each
 			group("s", "1:80", "1:80"),
 			{Source: "s", Targets: group("", "1:80", "1:80").Targets, Labels: model.LabelSet{"l": "v"}},
+			group("s", "2:80", "1:80"),
+			group("s", "1:80", "1:80"),
 		} {
 			n = r.deliveries()
 			d.finds(g, group("t", "4:80"))
@@ -320,6 +322,8 @@ func TestPreparedChangeThatIsDroppedChangesNothing(t *testing.T) {
 func TestChangesPreparedTogetherTakeEffectInTheOrderOfTheirCommits(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x")
+		r.only(t, "x").finds(group("s", "old:80"))
+		r.settle()
 		first, err := r.Prepare(map[string]Configs{"a": {r.config("x")}, "b": {r.config("x")}})
 		if err != nil {
 			t.Fatal(err)
@@ -329,8 +333,10 @@ func TestChangesPreparedTogetherTakeEffectInTheOrderOfTheirCommits(t *testing.T)
 			t.Fatal(err)
 		}
 		second() // ends x, which first was made with
-		first()
 		synctest.Wait()
+		first()
+		r.settle()
+		r.wantState("a:; b:")
 		r.newest("x").finds(group("s", "1:80"))
 		r.settle()
 		r.wantState("a: 1:80; b: 1:80")
@@ -391,6 +397,10 @@ func TestBusyDiscoveryIsThrottled(t *testing.T) {
 		d.finds(group("s", "last:80"))
 		r.soon()
 		r.wantState("a: last:80")
+		d.finds(group("s", "next:80"))
+		time.Sleep(2 * minPause)
+		synctest.Wait()
+		r.wantState("a: next:80")
 	})
 }
 

@@ -99,7 +99,7 @@ func (m *Manager) run(ctx context.Context, pr *provider) {
 		defer close(done)
 		pr.discoverer.Run(ctx, up)
 	}()
-	// What still arrives after ctx is done is read, and ignored by update, so
+	// What still arrives after ctx is done is read, though no job has it, so
 	// that a discoverer which does not look at ctx while it sends can end.
 	for in := up; ; {
 		select {
@@ -120,9 +120,6 @@ func (m *Manager) update(pr *provider, groups []*targetgroup.Group) {
 	m.metrics.ReceivedUpdates.Inc()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(pr.jobs) == 0 { // out of force
-		return
-	}
 	changed := false
 	for _, g := range groups {
 		if g = pr.take(g); g == nil {

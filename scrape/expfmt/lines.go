@@ -38,7 +38,7 @@ type Lines struct {
 	fill  int              // end of what has been read into buf
 
 	read int64 // bytes taken from r
-	err  error // of r, io.EOF included; nothing is read after it
+	err  error // of r, io.EOF included, or ours; nothing is read after it
 }
 
 // NewLines returns the lines of r, which is already decompressed. maxLine
@@ -128,7 +128,7 @@ func (l *Lines) readMore() error {
 	}
 	if l.start > 0 {
 		l.fill = copy(l.buf, l.buf[l.start:l.fill])
-		l.start = 0
+		l.end, l.next, l.start = l.end-l.start, l.next-l.start, 0
 	}
 	if l.fill == len(l.buf) {
 		larger := make([]byte, 2*len(l.buf))
@@ -153,13 +153,114 @@ func (l *Lines) readMore() error {
 	return l.err
 }
 
-// Whole returns the current line together with the lines that belong to it: a
-// quoted name or value may hold newlines. Few lines do, so that Next does not
+// Whole returns the current line together with what belongs to it: a quoted
+// name or value may hold newlines. Hardly any line does, so that Next does not
 // look for them; what is handed to Parser.Line must come from here. Errors are
 // as for Next.
 func (l *Lines) Whole() ([]byte, error) {
+	line := l.buf[l.start:l.end:l.end]
+	i := skip(line, 0, blank)
+	if at(line, i) != '#' {
+		return l.balance(0, false)
+	}
+	var name span
+	var tail int
+	if l.format.OpenMetrics() {
+		var kind Kind
+		if kind, name, tail = openMetricsKeyword(line); kind == Comment || kind == EOF {
+			return line, nil
+		}
+	} else {
+		_, name, tail = textMeta(line, i)
+	}
+	if tail < 0 && name.start > 0 { // the quotes of its name are open
+		if _, err := l.balance(name.start-1, true); err != nil {
+			return nil, err
+		}
+	}
+	if l.format.OpenMetrics() {
+		return l.joinNuls()
+	}
 	return l.buf[l.start:l.end:l.end], nil
 }
 
-// isEndMark says whether a last line without newline is OpenMetrics's end mark.
-func isEndMark(line []byte) bool { return bytes.HasPrefix(line, []byte("# EOF")) }
+// balance adds lines to the current one until the quotes in it from byte i on,
+// or with first only those at i, are closed. The line may end with open ones
+// when there are no more lines.
+func (l *Lines) balance(i int, first bool) ([]byte, error) {
+	open := false
+	for {
+		line := l.buf[l.start:l.end:l.end]
+		for i < len(line) {
+			if !open {
+				n := bytes.IndexByte(line[i:], '"')
+				if n < 0 {
+					return line, nil
+				}
+				open, i = true, i+n+1
+				continue
+			}
+			switch i = skip(line, i, inside); at(line, i) {
+			case '"':
+				if open = false; first {
+					return line, nil
+				}
+			case '\\':
+				i = skipNul(line, i+1)
+			}
+			i++
+		}
+		if !open || l.next == l.end {
+			return line, nil
+		}
+		i = min(i, len(line))
+		if line, err := l.readLine(l.next - l.start); err != nil {
+			return line, err
+		}
+	}
+}
+
+// joinNuls adds the NULs that stand at the beginning of the next line to the
+// current one: behind metadata, OpenMetrics's original takes them for a part of it.
+func (l *Lines) joinNuls() ([]byte, error) {
+	if l.next == l.end { // the last line
+		return l.buf[l.start:l.end:l.end], nil
+	}
+	for {
+		if l.next == l.fill {
+			if err := l.readMore(); err == io.EOF {
+				break
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		if l.buf[l.next] != 0 {
+			break
+		}
+		l.next++
+		if l.end = l.next; l.end-l.start > l.maxLine {
+			l.err, l.next = l.tooLong(), l.fill
+			return nil, l.err
+		}
+	}
+	return l.buf[l.start:l.end:l.end], nil
+}
+
+// drain reads the rest of the stream and says whether it held more than NULs.
+func (l *Lines) drain() (data bool, err error) {
+	for {
+		data = data || !onlyNul(l.buf[l.next:l.fill])
+		l.start, l.end, l.next = l.fill, l.fill, l.fill
+		if err := l.readMore(); err == io.EOF {
+			return data, nil
+		} else if err != nil {
+			return data, err
+		}
+	}
+}
+
+// isEndMark says whether a line is OpenMetrics's last one.
+func isEndMark(line []byte) bool {
+	kind, _, _ := openMetricsKeyword(line)
+	return kind == EOF
+}

@@ -6,17 +6,20 @@
 // ParseTimestamp take a line apart whose series text the caller knows already,
 // which is nearly every line. Every other line goes through Lines.Whole to
 // Parser.Line, which has the full semantics of Prometheus's model/textparse:
-// fuzz tests hold the two equal.
+// fuzz tests hold the two equal. Parser.Finish ends an exposition.
 //
 // The package does no I/O but reading from the io.Reader that it is handed,
 // and knows nothing of targets.
 package expfmt
 
 import (
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
 )
 
 // Kind is what a line is.
@@ -31,7 +34,7 @@ const (
 	Unit                // Metric and Text
 	Series              // a sample
 	Created             // a start timestamp (_created) of an OpenMetrics counter, histogram or summary; only with Options.StartTimestamps, else a Series
-	EOF                 // the end of the exposition: call Finish and no more
+	EOF                 // the end of the exposition: call Finish and nothing else
 )
 
 // Entry is what a line says. Its slices are valid as long as the line is.
@@ -66,16 +69,23 @@ type Options struct {
 	StartTimestamps   bool // tell _created lines of OpenMetrics apart, as Created
 }
 
-// Family is the metadata of the metric family that the parser is in.
-type Family struct {
-	Name, Help, Unit string
-	Type             model.MetricType // "" when there was no TYPE line
-}
-
-// Parser understands one line at a time. It is for one exposition.
+// Parser understands one line at a time. It is for one exposition: the
+// metadata lines change what the series behind them mean.
 type Parser struct {
 	format Format
 	opts   Options
+
+	mtype  model.MetricType // of the last TYPE line
+	unit   string           // of the last UNIT line
+	family family
+
+	series []byte   // of the last Series or Created
+	own    labelSet // of it
+
+	exemplar labelSet
+	builder  labels.ScratchBuilder
+
+	ended bool // the exposition has said so
 }
 
 // NewParser returns a parser at the beginning of an exposition. It fails for
@@ -84,31 +94,73 @@ func NewParser(f Format, opts Options) (*Parser, error) {
 	if !f.Text() && !f.OpenMetrics() {
 		return nil, fmt.Errorf("parse %s: format is not supported", f)
 	}
-	return &Parser{format: f, opts: opts}, nil
+	return &Parser{format: f, opts: opts, builder: labels.NewScratchBuilder(16)}, nil
 }
 
-// Line parses one line, which comes from Lines.Whole. An error ends the
-// exposition.
-func (p *Parser) Line(line []byte) (Entry, error) { return Entry{}, nil }
+// Reset puts the parser at the beginning of another exposition, with the
+// formats that NewParser takes.
+func (p *Parser) Reset(f Format) error {
+	if !f.Text() && !f.OpenMetrics() {
+		return fmt.Errorf("parse %s: format is not supported", f)
+	}
+	p.format, p.mtype, p.unit = f, "", ""
+	p.family.set(nil)
+	p.ended = false
+	return nil
+}
 
-// Labels returns the labels of the last entry, a Series or Created, as
-// exposed: sorted, duplicates and empty values included, le and quantile in
-// their canonical form. It must be called before the line is gone.
-func (p *Parser) Labels() labels.Labels { return labels.EmptyLabels() }
+// Line parses one line, as Lines.Whole returns it. An error ends the
+// exposition; entries before it were valid, and so is a Series that comes with
+// it: OpenMetrics may have a good sample before the bad end of a line.
+func (p *Parser) Line(line []byte) (Entry, error) {
+	if p.format.OpenMetrics() {
+		return p.openMetricsLine(line)
+	}
+	return p.textLine(line)
+}
 
-// Family returns the metadata that applies to a metric of the given name at
-// this place, false when its family has none.
-func (p *Parser) Family(metric string) (Family, bool) { return Family{}, false }
-
-// SetFamily puts the parser behind the metadata lines of f, for a caller that
-// knew these lines and did not hand them to Line.
-func (p *Parser) SetFamily(f Family) {}
-
-// End returns what is wrong with an exposition that ends here: ErrNoEOF for
-// OpenMetrics without its end mark.
-func (p *Parser) End() error { return nil }
+// End returns what is wrong with an exposition that ends here: for OpenMetrics
+// without its end mark ErrNoEOF.
+func (p *Parser) End() error {
+	if p.format.OpenMetrics() && !p.ended {
+		return ErrNoEOF
+	}
+	return nil
+}
 
 // Finish is to be called once, after an Entry of Kind EOF or after Next has
-// returned io.EOF. It reads the rest of lines and returns what is wrong with
-// the end of the exposition.
-func (p *Parser) Finish(lines *Lines) error { return p.End() }
+// returned io.EOF. It reads the rest of lines, so that Bytes is the body's
+// size, and returns what is wrong with the end of the exposition. (A body
+// without a single byte is a good one in any format: that is for the caller.)
+func (p *Parser) Finish(lines *Lines) error {
+	data, err := lines.drain()
+	if err != nil {
+		return err
+	}
+	if data && p.format.OpenMetrics() && p.ended {
+		return errAfterEOF
+	}
+	return p.End()
+}
+
+var errAfterEOF = errors.New("unexpected data after # EOF")
+
+// maxQuoted limits the lines that error messages are made of.
+const maxQuoted = 4 << 10
+
+// malformed says what is wrong with a line that is not well-formed, in the
+// words of Prometheus, which people know and search for.
+func (p *Parser) malformed(line []byte) error {
+	if len(line) > maxQuoted {
+		return fmt.Errorf("malformed line: %q...", line[:128])
+	}
+	body := append(append([]byte(nil), line...), "\n# EOF\n"...)
+	tp, err := textparse.New(body, p.format.String(), nil, textparse.ParserOptions{})
+	for err == nil {
+		_, err = tp.Next()
+	}
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("malformed line: %q", line)
+	}
+	return err
+}

@@ -1,0 +1,59 @@
+package remotewrite
+
+// maxRequests bounds the requests that one refused batch may cost.
+const maxRequests = 64
+
+// division is the order in which a batch is sent: whole at first, and what is
+// refused in halves. Parts are ranges of its samples.
+type division struct {
+	todo     []part // the first is next
+	requests int    // that have had a final answer
+	accepted bool   // some part
+}
+
+type part struct{ from, to int }
+
+func (p part) len() int { return p.to - p.from }
+
+// divide begins with a batch of n samples.
+func divide(n int) *division { return &division{todo: []part{{0, n}}} }
+
+// next is the part to send; false: all is done.
+func (d *division) next() (part, bool) {
+	if len(d.todo) == 0 {
+		return part{}, false
+	}
+	return d.todo[0], true
+}
+
+// done says that the part is final, accepted or not.
+func (d *division) done(accepted bool) {
+	d.requests++
+	d.accepted = d.accepted || accepted
+	d.todo = d.todo[1:]
+}
+
+// refused halves the part, whose samples are refused together although one
+// may be to blame. False: it cannot be halved, or that might take too many
+// requests; it is not done yet.
+func (d *division) refused() bool {
+	if d.requests+1+len(d.todo)+1 > maxRequests {
+		return false
+	}
+	return d.halve()
+}
+
+// tooLarge halves the part, which is too large for the receiver: as often as
+// it takes.
+func (d *division) tooLarge() bool { return d.halve() }
+
+func (d *division) halve() bool {
+	p := d.todo[0]
+	if p.len() < 2 {
+		return false
+	}
+	d.requests++
+	mid := p.from + p.len()/2
+	d.todo = append([]part{{p.from, mid}, {mid, p.to}}, d.todo[1:]...)
+	return true
+}

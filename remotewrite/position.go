@@ -1,0 +1,208 @@
+package remotewrite
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"promagent/wal"
+)
+
+// Kind is the order in which the samples of a span are delivered.
+type Kind uint8
+
+// The kinds of spans.
+const (
+	// Run delivers entries in log order.
+	Run Kind = 1
+	// Window delivers block by block in order of first appearance, then slot
+	// by slot, then in order of time.
+	Window Kind = 2
+)
+
+// Span is a range of one segment that is delivered in one order: the entries
+// whose position is in [Start, End).
+type Span struct {
+	Kind       Kind
+	Start, End wal.Pos
+	Before     uint64 // samples in the log before Start, as segments count them
+}
+
+// At is a sample's place in the delivery sequence of an endpoint, ordered by
+// its fields from first to last. Within a span it depends on the log's bytes
+// and the span alone, so that it means the same after a restart.
+type At struct {
+	Segment uint64
+	Span    uint32 // offset of the span's start
+	Step    uint32 // Run: offset of the entry; Window: number of the block in order of first appearance
+	Slot    uint16
+	Nth     uint32 // sample of the slot within the step, as nth makes it
+}
+
+// nth numbers the k-th sample that the i-th entry of a step has for a slot. A
+// number depends on nothing but these two, so that an entry that cannot be
+// read (any more) does not shift the others.
+func nth(entry, k int) uint32 { return uint32(entry)<<24 | uint32(min(k, 1<<24-1)) }
+
+// Compare orders by delivery: negative when a is delivered before b.
+func (a At) Compare(b At) int {
+	return cmp.Or(
+		cmp.Compare(a.Segment, b.Segment), cmp.Compare(a.Span, b.Span), cmp.Compare(a.Step, b.Step),
+		cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.Nth, b.Nth))
+}
+
+// Before says whether a is delivered before b.
+func (a At) Before(b At) bool { return a.Compare(b) < 0 }
+
+// after is the place right after a.
+func (a At) after() At {
+	if a.Nth == math.MaxUint32 {
+		a.Slot, a.Nth = a.Slot+1, 0
+		return a
+	}
+	a.Nth++
+	return a
+}
+
+// begin is the place before everything in the span.
+func (s Span) begin() At { return At{Segment: s.Start.Segment, Span: s.Start.Offset} }
+
+// holds says whether the place is one of the span.
+func (s Span) holds(a At) bool { return a.Segment == s.Start.Segment && a.Span == s.Start.Offset }
+
+// State is what an endpoint persists: enough to go on where each shard was.
+type State struct {
+	Spans  []Span // open, ascending; the last is the one being read
+	Ats    []At   // per shard: everything of the shard before it is final; in one of the spans
+	Passed uint64 // samples in the log before the lowest position, as segments count them
+}
+
+const stateVersion = 1
+
+var errState = errors.New("malformed state")
+
+// Low is the lowest position that is still needed.
+func (s *State) Low() wal.Pos {
+	if len(s.Spans) == 0 {
+		return wal.Pos{}
+	}
+	return s.Spans[0].Start
+}
+
+// AppendTo appends the state's encoding: the version, then uvarints: passed;
+// number of spans, each kind, segment, start, end, before; number of shards, each
+// number of its span, step, slot, nth.
+func (s *State) AppendTo(dst []byte) []byte {
+	dst = append(dst, stateVersion)
+	dst = binary.AppendUvarint(dst, s.Passed)
+	dst = binary.AppendUvarint(dst, uint64(len(s.Spans)))
+	for _, sp := range s.Spans {
+		dst = append(dst, byte(sp.Kind))
+		dst = binary.AppendUvarint(dst, sp.Start.Segment)
+		dst = binary.AppendUvarint(dst, uint64(sp.Start.Offset))
+		dst = binary.AppendUvarint(dst, uint64(sp.End.Offset))
+		dst = binary.AppendUvarint(dst, sp.Before)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(s.Ats)))
+	for _, a := range s.Ats {
+		n := 0
+		for n < len(s.Spans)-1 && !s.Spans[n].holds(a) {
+			n++
+		}
+		dst = binary.AppendUvarint(dst, uint64(n))
+		dst = binary.AppendUvarint(dst, uint64(a.Step))
+		dst = binary.AppendUvarint(dst, uint64(a.Slot))
+		dst = binary.AppendUvarint(dst, uint64(a.Nth))
+	}
+	return dst
+}
+
+// Decode reads what AppendTo wrote. The integrity of the bytes is the
+// cursor's concern; Decode only refuses what it could not walk.
+func (s *State) Decode(b []byte) error {
+	r := fields{rest: b}
+	if v := r.byte(); r.err == nil && v != stateVersion {
+		return fmt.Errorf("decode state: version %d is not known", v)
+	}
+	var d State
+	d.Passed = r.uint(math.MaxUint64)
+	for n := r.count(5); n > 0 && r.err == nil; n-- {
+		var sp Span
+		sp.Kind = Kind(r.byte())
+		sp.Start.Segment = r.uint(math.MaxUint64)
+		sp.Start.Offset = uint32(r.uint(math.MaxUint32))
+		sp.End = wal.Pos{Segment: sp.Start.Segment, Offset: uint32(r.uint(math.MaxUint32))}
+		sp.Before = r.uint(math.MaxUint64)
+		if sp.Kind != Run && sp.Kind != Window || sp.End.Offset < sp.Start.Offset {
+			r.err = errState
+		}
+		if k := len(d.Spans); k > 0 && !d.Spans[k-1].begin().Before(sp.begin()) {
+			r.err = errState
+		}
+		d.Spans = append(d.Spans, sp)
+	}
+	if len(d.Spans) == 0 {
+		r.err = cmp.Or(r.err, errState)
+	}
+	for n := r.count(4); n > 0 && r.err == nil; n-- {
+		sp := r.uint(uint64(len(d.Spans) - 1))
+		if r.err != nil {
+			break
+		}
+		a := d.Spans[sp].begin()
+		a.Step = uint32(r.uint(math.MaxUint32))
+		a.Slot = uint16(r.uint(math.MaxUint16))
+		a.Nth = uint32(r.uint(math.MaxUint32))
+		d.Ats = append(d.Ats, a)
+	}
+	if len(d.Ats) == 0 || len(r.rest) > 0 {
+		r.err = cmp.Or(r.err, errState)
+	}
+	if r.err != nil {
+		return fmt.Errorf("decode state: %w", r.err)
+	}
+	*s = d
+	return nil
+}
+
+// fields takes numbers off a byte slice and remembers the first failure.
+type fields struct {
+	rest []byte
+	err  error
+}
+
+func (f *fields) byte() byte {
+	if f.err != nil || len(f.rest) == 0 {
+		f.err = cmp.Or(f.err, errState)
+		return 0
+	}
+	b := f.rest[0]
+	f.rest = f.rest[1:]
+	return b
+}
+
+// uint takes a number of at most limit.
+func (f *fields) uint(limit uint64) uint64 {
+	if f.err != nil {
+		return 0
+	}
+	v, n := binary.Uvarint(f.rest)
+	if n <= 0 || v > limit {
+		f.err = errState
+		return 0
+	}
+	f.rest = f.rest[n:]
+	return v
+}
+
+// count takes a number of elements that are at least size bytes long each.
+func (f *fields) count(size int) int {
+	return int(f.uint(uint64(len(f.rest) / size)))
+}
+
+// before says whether a is before b in the log.
+func before(a, b wal.Pos) bool {
+	return a.Segment < b.Segment || a.Segment == b.Segment && a.Offset < b.Offset
+}

@@ -201,3 +201,6 @@ func (b *Builder) Block() *Block {
 		slots: append([]byte(nil), b.slots...), n: b.n,
 	}
 }
+
+// Size is about the number of bytes that the block takes in memory.
+func (b *Block) Size() int { return 200 + len(b.dict) + 4*len(b.ends) + len(b.slots) + 8*len(b.Schemas) }

@@ -1,0 +1,71 @@
+package record
+
+import (
+	"slices"
+	"sync"
+
+	"promagent/template"
+	"promagent/wal"
+)
+
+// ring keeps the newest parts decoded, so that who keeps up with the log
+// never decodes. Parts are immutable once they are in.
+type ring struct {
+	limit int64 // bytes
+
+	mu    sync.Mutex // guards what follows
+	parts map[wal.Pos]*ringPart
+	order []wal.Pos // by arrival; the oldest goes first
+	bytes int64
+	last  int64 // time of the newest part, ms
+}
+
+type ringPart struct {
+	part  template.Part
+	time  int64
+	bytes int64
+}
+
+// put copies a part in.
+func (r *ring) put(pos wal.Pos, p *template.Part, t int64) {
+	c := &ringPart{time: t, part: template.Part{
+		Block: p.Block, States: slices.Clone(p.States), Values: slices.Clone(p.Values), Times: slices.Clone(p.Times),
+		Starts: slices.Clone(p.Starts), Extra: cloneExtra(p.Extra),
+	}}
+	c.bytes = int64(128 + len(p.States) + 8*(len(p.Values)+len(p.Times)+len(p.Starts)) + 96*len(p.Extra))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.parts == nil {
+		r.parts = map[wal.Pos]*ringPart{}
+	}
+	r.parts[pos] = c
+	r.order = append(r.order, pos)
+	r.bytes += c.bytes
+	r.last = max(r.last, t)
+	for r.bytes > r.limit && len(r.order) > 1 {
+		r.bytes -= r.parts[r.order[0]].bytes
+		delete(r.parts, r.order[0])
+		r.order = r.order[1:]
+	}
+}
+
+func cloneExtra(x []template.Extra) []template.Extra {
+	c := slices.Clone(x)
+	for i := range c {
+		c[i].Labels = slices.Clone(c[i].Labels)
+	}
+	return c
+}
+
+// get returns the part at pos, nil when it is not here.
+func (r *ring) get(pos wal.Pos) *ringPart {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.parts[pos]
+}
+
+func (r *ring) newest() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}

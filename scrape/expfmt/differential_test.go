@@ -169,6 +169,11 @@ func ours(r io.Reader, f Format, opts Options, known map[knownKey]labels.Labels,
 func same(t *testing.T, body []byte, f Format, opts Options, got outcome) {
 	t.Helper()
 	want := theirs(body, f, opts)
+	if n := len(got.entries); errors.Is(got.err, ErrNoEOF) && !bytes.HasSuffix(body, []byte("\n")) && want.failed && len(want.entries) == n+1 {
+		// OpenMetrics cut off behind a sample: no entry of the last line here,
+		// whereas textparse takes it when spaces stand behind it.
+		want.entries = want.entries[:n]
+	}
 	for i := range max(len(want.entries), len(got.entries)) {
 		g, w := "nothing", "nothing"
 		if i < len(got.entries) {

@@ -188,36 +188,46 @@ func (l *Lines) Whole() ([]byte, error) {
 // or with first only those at i, are closed. The line may end with open ones
 // when there are no more lines.
 func (l *Lines) balance(i int, first bool) ([]byte, error) {
-	open := false
-	for {
+	var cut error
+	for open := false; ; {
 		line := l.buf[l.start:l.end:l.end]
-		for i < len(line) {
-			if !open {
-				n := bytes.IndexByte(line[i:], '"')
-				if n < 0 {
-					return line, nil
-				}
-				open, i = true, i+n+1
-				continue
-			}
-			switch i = skip(line, i, inside); at(line, i) {
-			case '"':
-				if open = false; first {
-					return line, nil
-				}
-			case '\\':
-				i = skipNul(line, i+1)
-			}
-			i++
+		if i, open = closeQuotes(line, i, open, first); !open {
+			return line, cut
 		}
-		if !open || l.next == l.end {
+		if l.next == l.end {
 			return line, nil
 		}
-		i = min(i, len(line))
-		if line, err := l.readLine(l.next - l.start); err != nil {
-			return line, err
+		if _, cut = l.readLine(l.next - l.start); cut != nil && cut != ErrNoEOF {
+			return nil, cut
 		}
 	}
+}
+
+// closeQuotes walks through line from byte i on, which stands inside quotes
+// with open and outside without, and returns the place to go on at when there
+// is more of the line, and whether it stands inside quotes. With first it does
+// not look behind the first ones.
+func closeQuotes(line []byte, i int, open, first bool) (int, bool) {
+	for i < len(line) {
+		if !open {
+			n := bytes.IndexByte(line[i:], '"')
+			if n < 0 {
+				return len(line), false
+			}
+			open, i = true, i+n+1
+			continue
+		}
+		switch i = skip(line, i, inside); at(line, i) {
+		case '"':
+			if open = false; first {
+				return len(line), false
+			}
+		case '\\':
+			i = skipNul(line, i+1)
+		}
+		i++
+	}
+	return len(line), open
 }
 
 // joinNuls adds the NULs that stand at the beginning of the next line to the

@@ -11,7 +11,7 @@ var nasties = []string{
 	" a{b=\"c\"} 1\n",
 	"a\t1\t2\t\n",
 	"a  1   2   \n",
-	"a 1 \n",
+	"a 1\x00\"\n", "a 1 \n", "a 1 ", "a 1 # ",
 	"a 1  \n",
 	"a 1 2 \n",
 	"a 1 2 3\n",

@@ -33,6 +33,17 @@ type Config struct {
 	// which is shown but never attached to a series.
 	ExternalLabels labels.Labels
 
+	// Global is the global block with defaults filled in; what a job inherits
+	// stands in the job already.
+	Global promconfig.GlobalConfig
+
+	// Jobs are the scrape jobs, those of scrape_config_files after the main
+	// file's, with unique names. No field is unset.
+	Jobs []*promconfig.ScrapeConfig
+
+	// Remotes are the remote_write blocks in the order of the file.
+	Remotes []Remote
+
 	// Discovery holds the discovery configs by job name; every job is a key,
 	// those without any discovery too.
 	Discovery map[string]sd.Configs
@@ -75,6 +86,8 @@ func Load(path string, o Options) (*Config, error) {
 	}
 	c := &Config{
 		ExternalLabels:   prom.GlobalConfig.ExternalLabels,
+		Global:           prom.GlobalConfig,
+		Jobs:             jobs,
 		Discovery:        make(map[string]sd.Configs, len(jobs)),
 		OutOfOrderWindow: time.Duration(prom.StorageConfig.TSDBConfig.OutOfOrderTimeWindow) * time.Millisecond,
 		yaml:             render(prom),
@@ -85,15 +98,14 @@ func Load(path string, o Options) (*Config, error) {
 	for _, job := range jobs {
 		c.Discovery[job.JobName] = job.ServiceDiscoveryConfigs
 	}
-	names := make([]string, len(prom.RemoteWriteConfigs))
-	for i, rw := range prom.RemoteWriteConfigs {
-		hash, err := remoteHash(rw)
+	for _, rw := range prom.RemoteWriteConfigs {
+		r, err := newRemote(rw)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("parsing YAML file %s: %w", path, err)
 		}
-		names[i] = remoteName(rw, hash)
+		c.Remotes = append(c.Remotes, r)
 	}
-	c.summary = summarize(path, prom, jobs, names)
+	c.summary = c.summarize(path)
 	return c, nil
 }
 

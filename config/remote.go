@@ -9,22 +9,29 @@ import (
 	"go.yaml.in/yaml/v2"
 )
 
-// remoteHash identifies a remote_write block: MD5 of its YAML with defaults
-// filled in and secrets masked, in lower-case hex. Prometheus computes the
-// same, and dashboards have seen its first digits as remote_name.
-func remoteHash(rw *promconfig.RemoteWriteConfig) (string, error) {
-	y, err := yaml.Marshal(rw)
-	if err != nil {
-		return "", fmt.Errorf("render remote_write %s: %w", rw.URL, err)
-	}
-	sum := md5.Sum(y)
-	return hex.EncodeToString(sum[:]), nil
+// Remote is one remote_write block.
+type Remote struct {
+	// Name is the given name, or the first six digits of Hash. It labels
+	// metrics (remote_name), and the position in the log is kept under it.
+	Name string
+
+	// Hash is the MD5, in lower-case hex, of the block's YAML with defaults
+	// filled in and secrets masked: that of Prometheus, whose dashboards have
+	// seen it. Blocks with one Hash are duplicates, refused when applied.
+	Hash string
+
+	Config *promconfig.RemoteWriteConfig
 }
 
-// remoteName returns the name given in rw, else the first six digits of hash.
-func remoteName(rw *promconfig.RemoteWriteConfig, hash string) string {
-	if rw.Name != "" {
-		return rw.Name
+func newRemote(rw *promconfig.RemoteWriteConfig) (Remote, error) {
+	y, err := yaml.Marshal(rw)
+	if err != nil {
+		return Remote{}, fmt.Errorf("render remote_write %s: %w", rw.URL.Redacted(), err)
 	}
-	return hash[:6]
+	sum := md5.Sum(y)
+	r := Remote{Name: rw.Name, Hash: hex.EncodeToString(sum[:]), Config: rw}
+	if r.Name == "" {
+		r.Name = r.Hash[:6]
+	}
+	return r, nil
 }

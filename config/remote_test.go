@@ -1,14 +1,9 @@
 package config
 
-import (
-	"log/slog"
-	"testing"
-
-	promconfig "github.com/prometheus/prometheus/config"
-)
+import "testing"
 
 func TestRemotesAreNamedAsPrometheusNamesThem(t *testing.T) {
-	prom, err := promconfig.Load(`
+	c := mustLoad(t, `
 global: {external_labels: {a: b}}
 remote_write:
 - url: http://one:9090/api/v1/write
@@ -29,20 +24,31 @@ remote_write:
 - url: http://four/write
   name: named
 - {url: "http://two/write", protobuf_message: io.prometheus.write.v2.Request}
-`, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+`)
 	// Read from the label remote_name of prometheus_remote_storage_shards_max
 	// of Prometheus 3.15 with this config.
 	want := []string{"b59bc5", "b018d3", "ce6be4", "named", "031a7f"}
-	for i, rw := range prom.RemoteWriteConfigs {
-		hash, err := remoteHash(rw)
-		if err != nil {
-			t.Fatal(err)
+	if len(c.Remotes) != len(want) {
+		t.Fatalf("got %d remotes, want %d", len(c.Remotes), len(want))
+	}
+	for i, r := range c.Remotes {
+		if r.Name != want[i] {
+			t.Errorf("%s: got %q, want %q", r.Config.URL.Redacted(), r.Name, want[i])
 		}
-		if got := remoteName(rw, hash); got != want[i] {
-			t.Errorf("%s: got %q, want %q", rw.URL, got, want[i])
-		}
+	}
+}
+
+func TestEqualRemotesHaveEqualHashes(t *testing.T) {
+	r := mustLoad(t, `
+remote_write:
+- {url: "http://a/", basic_auth: {username: u, password: p}}
+- {url: "http://a/", basic_auth: {username: u, password: another}, remote_timeout: 30s}
+- {url: "http://b/", basic_auth: {username: u, password: p}}
+`).Remotes
+	if r[0].Hash != r[1].Hash {
+		t.Error("blocks that differ in a secret and in a default spelt out: got two hashes, want one")
+	}
+	if r[0].Hash == r[2].Hash {
+		t.Error("blocks with different URLs have one hash")
 	}
 }

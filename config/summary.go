@@ -6,25 +6,24 @@ import (
 	"slices"
 	"strings"
 
-	promconfig "github.com/prometheus/prometheus/config"
 	sd "github.com/prometheus/prometheus/discovery"
 )
 
 // summarize writes what Summary returns. Nothing secret is part of it: of
 // URLs only what they print, passwords masked.
-func summarize(path string, prom *promconfig.Config, jobs []*promconfig.ScrapeConfig, remotes []string) string {
+func (c *Config) summarize(path string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s is a valid config\n", path)
-	fmt.Fprintf(&b, "scrape jobs: %d\n", len(jobs))
-	for _, job := range jobs {
+	fmt.Fprintf(&b, "scrape jobs: %d\n", len(c.Jobs))
+	for _, job := range c.Jobs {
 		fmt.Fprintf(&b, "  %s: every %s, timeout %s; targets from %s\n",
 			job.JobName, job.ScrapeInterval, job.ScrapeTimeout, kindsOf(job.ServiceDiscoveryConfigs))
 	}
-	fmt.Fprintf(&b, "remote writes: %d\n", len(prom.RemoteWriteConfigs))
-	for i, rw := range prom.RemoteWriteConfigs {
-		fmt.Fprintf(&b, "  %s: %s to %s\n", remotes[i], rw.ProtobufMessage, rw.URL.Redacted())
+	fmt.Fprintf(&b, "remote writes: %d\n", len(c.Remotes))
+	for _, r := range c.Remotes {
+		fmt.Fprintf(&b, "  %s: %s to %s\n", r.Name, r.Config.ProtobufMessage, r.Config.URL.Redacted())
 	}
-	if len(prom.RemoteWriteConfigs) == 0 {
+	if len(c.Remotes) == 0 {
 		b.WriteString("  samples stay in the log until a remote write is configured\n")
 	}
 	return b.String()

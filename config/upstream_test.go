@@ -127,6 +127,13 @@ func TestUpstreamTestdata(t *testing.T) {
 			if got.YAML() != want.String() {
 				t.Errorf("shows another config:\n%s\nPrometheus:\n%s", got.YAML(), want)
 			}
+			gotJobs, err := yaml.Marshal(got.Jobs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if wantJobs, err := yaml.Marshal(jobs); err != nil || string(gotJobs) != string(wantJobs) {
+				t.Errorf("jobs:\n%s\nPrometheus (error %v):\n%s", gotJobs, err, wantJobs)
+			}
 			if len(got.Discovery) != len(jobs) {
 				t.Errorf("jobs: got %d, want %d", len(got.Discovery), len(jobs))
 			}

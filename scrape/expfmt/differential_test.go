@@ -293,3 +293,31 @@ func FuzzBodies(f *testing.F) {
 		compare(t, body, format, Options{TypeAndUnitLabels: way&2 != 0, StartTimestamps: way&4 != 0})
 	})
 }
+
+// tokens are what FuzzTokens composes bodies of: single bytes of the grammar
+// and whole pieces.
+var tokens = []string{
+	"a", "b_total", "a_created", "{", "}", "\"", "\\", "\n", " ", "\t", ",", "=", "1", "2.5", "NaN", "-3", "\x00", "\xff", "ü", "#", "# ", "# {",
+	"# HELP ", "# TYPE ", "# UNIT ", "# EOF", "# EOF\n", "# HELP a ", "# TYPE a ", "# TYPE \"a\" ", "# UNIT a_s s", "counter\n", "histogram\n", "summary\n", "gauge\n",
+	"untyped\n", "{a=\"b\"}", "{a=\"b\",", "{le=\"1\"}", "{le=\"", "quantile=\"0.50\"", "{\"a b\",", "=\"", "\"}", "\",", " 1\n", " 1 2\n", "} 1\n", "\"} 1\n", " # {a=\"b\"} 1\n",
+	" # {a=\"b\"} 1 2\n", "a 1\n", "a{le=\"5\"} 1\n", "a{quantile=\"1\"} 2 3\n", "{\"a\"} 1\n", "\r", "x\ny",
+}
+
+func FuzzTokens(f *testing.F) {
+	f.Add([]byte{28, 32, 52, 52, 26}, uint8(1))
+	f.Add([]byte{29, 33, 53, 51, 35, 36, 45}, uint8(0))
+	f.Add([]byte{0, 41, 3, 4, 5, 43, 7, 44, 47, 49}, uint8(3))
+	f.Fuzz(func(t *testing.T, picks []byte, way uint8) {
+		var body []byte
+		for _, p := range picks[:min(len(picks), 100)] {
+			body = append(body, tokens[int(p)%len(tokens)]...)
+		}
+		format := Text004
+		if way&1 != 0 {
+			format = OpenMetrics100
+		}
+		opts := Options{TypeAndUnitLabels: way&2 != 0, StartTimestamps: way&4 != 0}
+		compare(t, body, format, opts)
+		compare(t, append(body, "\n# EOF\n"...), format, opts)
+	})
+}

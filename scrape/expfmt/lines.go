@@ -100,7 +100,8 @@ func (l *Lines) readLine(searched int) ([]byte, error) {
 				return nil, io.EOF
 			}
 			if l.format.OpenMetrics() && !isEndMark(l.buf[l.start:l.end]) {
-				return nil, ErrNoEOF
+				l.err = ErrNoEOF
+				return nil, l.err
 			}
 			break
 		}

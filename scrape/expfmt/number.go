@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"unsafe"
 
 	"github.com/prometheus/prometheus/model/value"
@@ -110,10 +109,12 @@ func smallExponent(b []byte) (int, bool) {
 
 // anyFloat reads everything else.
 func anyFloat(b []byte) (float64, error) {
-	s := unsafe.String(unsafe.SliceData(b), len(b))
-	if strings.ContainsAny(s, "pP_") { // as before Go 1.13
-		return 0, fmt.Errorf("parse value %q: unsupported character in float", s)
+	for _, c := range b {
+		if c == 'p' || c == 'P' || c == '_' { // Go takes them since 1.13
+			return 0, fmt.Errorf("parse value %q: unsupported character in float", b)
+		}
 	}
+	s := unsafe.String(unsafe.SliceData(b), len(b))
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil {
 		return 0, fmt.Errorf("parse value: %w", err)

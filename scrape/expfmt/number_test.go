@@ -1,0 +1,136 @@
+package expfmt
+
+import (
+	"math"
+	"strconv"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/textparse"
+	"github.com/prometheus/prometheus/model/value"
+)
+
+// numbers are spellings of all kinds, good and bad.
+var numbers = []string{
+	"", "0", "-0", "+0", "1", "-1", "+1", "00", "007", "1.", ".1", ".", "-.", "+", "-", "1.5", "-1.5", "0.1", "0.3", "1e5", "1E5", "1e+05", "1e-05", "1e", "1e+", "1ee5", "1e5.", "1e1e1",
+	"9007199254740991", "9007199254740992", "9007199254740993", "9007199254740994", "9223372036854775807", "18446744073709551615", "18446744073709551616",
+	"1234567890123456789", "12345678901234567890", "1.234567890123456789", "0.0000000000000000001", "0.00000000000000000001", "1e22", "1e23", "123e20", "9007199254740992e22",
+	"1e-22", "1e-23", "9007199254740991e-22", "1.7976931348623157e308", "1.7976931348623159e308", "1e309", "-1e309", "4.9e-324", "1e-400", "0e999", "0e-999", "1e0000000000001", "1e-0001",
+	"1.7000000001e+09", "1.700000000123e+09", "0.30000000000000004", "2.2250738585072011e-308", "179769313486231570000000000000",
+	"NaN", "nan", "NAN", "-NaN", "+NaN", "Inf", "inf", "+Inf", "-Inf", "-inf", "INFINITY", "infinit", "infinity", "0x1", "0x1p4", "0X1P-2", "1p4", "1_000", "0x_1p4", "0b1", "0o1", "1 ", " 1", "1\x00", "1,5", "１", "1e５",
+}
+
+func TestNumbersAreReadAsByTextparse(t *testing.T) {
+	for _, s := range numbers {
+		checkFloat(t, s)
+	}
+}
+
+func FuzzParseFloat(f *testing.F) {
+	for _, s := range numbers {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) { checkFloat(t, s) })
+}
+
+// checkFloat compares with textparse where s can stand in a line, else with strconv.
+func checkFloat(t *testing.T, s string) {
+	t.Helper()
+	got, err := ParseFloat([]byte(s))
+	p := textparse.NewPromParser([]byte("a "+s), nil, false)
+	want, oracle := 0.0, error(nil)
+	if _, oracle = p.Next(); oracle == nil {
+		series, ts, v := p.Series()
+		if string(series) != "a" || ts != nil || len(s) == 0 || class[s[0]]&blank != 0 || class[s[len(s)-1]]&blank != 0 || s[len(s)-1] == '\n' {
+			return // a line of another shape
+		}
+		if _, err := p.Next(); err == nil {
+			return // several lines
+		}
+		want = v
+	}
+	if (err == nil) != (oracle == nil) {
+		t.Fatalf("%q: got error %v, want %v", s, err, oracle)
+	}
+	if err == nil && math.Float64bits(got) != math.Float64bits(want) {
+		t.Fatalf("%q: got %x, want %x", s, math.Float64bits(got), math.Float64bits(want))
+	}
+	if exact, err := strconv.ParseFloat(s, 64); err == nil && oracle == nil && !math.IsNaN(exact) && math.Float64bits(exact) != math.Float64bits(got) {
+		t.Fatalf("%q: got %v, strconv says %v", s, got, exact)
+	}
+}
+
+func TestStaleMarkersCannotBeSent(t *testing.T) {
+	for _, s := range []string{"NaN", "nan", "-NaN"} {
+		v, err := ParseFloat([]byte(s))
+		if s == "-NaN" {
+			if err == nil {
+				t.Errorf("%s is taken", s)
+			}
+			continue
+		}
+		if err != nil || math.Float64bits(v) != value.NormalNaN {
+			t.Errorf("%s: got %x, %v", s, math.Float64bits(v), err)
+		}
+	}
+}
+
+func TestFormattedFloatsSurvive(t *testing.T) {
+	seed := uint64(1)
+	for range 200000 {
+		seed = seed*6364136223846793005 + 1442695040888963407
+		v := math.Float64frombits(seed)
+		if seed>>60 < 8 { // most numbers out there are short
+			v = float64(int64(seed>>12)%1e7) / float64([]int{1, 10, 100, 1000, 100000}[seed>>32%5])
+		}
+		if math.IsNaN(v) {
+			continue
+		}
+		for _, format := range []byte{'g', 'f', 'e'} {
+			s := strconv.FormatFloat(v, format, -1, 64)
+			got, err := ParseFloat([]byte(s))
+			if err != nil || math.Float64bits(got) != math.Float64bits(v) {
+				t.Fatalf("%s: got %v, %v", s, got, err)
+			}
+		}
+	}
+}
+
+func TestTimestampsOfBothFormats(t *testing.T) {
+	f := func(format Format, s string, want int64, ok bool) {
+		t.Helper()
+		got, err := ParseTimestamp(format, []byte(s))
+		if (err == nil) != ok || ok && got != want {
+			t.Errorf("%s: %q: got %d, %v", format, s, got, err)
+		}
+	}
+	f(Text004, "1700000000123", 1700000000123, true)
+	f(Text004, "0", 0, true)
+	f(Text004, "9223372036854775807", math.MaxInt64, true)
+	f(Text004, "9223372036854775808", 0, false)
+	f(Text004, "99999999999999999999", 0, false)
+	f(Text004, "", 0, false)
+	f(Text004, "-1", 0, false)
+	f(Text004, "+1", 0, false)
+	f(Text004, "1.5", 0, false)
+	f(OpenMetrics100, "1700000000.123", 1700000000123, true)
+	f(OpenMetrics100, "1.0009", 1000, true)
+	f(OpenMetrics100, "-1.5", -1500, true)
+	f(OpenMetrics100, "1e3", 1000000, true)
+	f(OpenMetrics100, "NaN", 0, false)
+	f(OpenMetrics100, "+Inf", 0, false)
+	f(OpenMetrics100, "x", 0, false)
+}
+
+// go test -run xxx -bench ParseFloat ./scrape/expfmt
+func BenchmarkParseFloat(b *testing.B) {
+	for _, s := range []string{"0", "12345", "0.25", "1.7000000001e+09", "1.23456789e+06", "0.30000000000000004", "NaN"} {
+		v := []byte(s)
+		b.Run("value="+s, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := ParseFloat(v); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -162,6 +162,9 @@ func (l *Lines) Whole() ([]byte, error) {
 	line := l.buf[l.start:l.end:l.end]
 	i := skip(line, 0, blank)
 	if at(line, i) != '#' {
+		if bytes.Count(line, quote)%2 == 0 && bytes.IndexByte(line, '\\') < 0 {
+			return line, nil // the quick way to see that they are closed
+		}
 		return l.balance(0, false)
 	}
 	var name span
@@ -184,6 +187,8 @@ func (l *Lines) Whole() ([]byte, error) {
 	}
 	return l.buf[l.start:l.end:l.end], nil
 }
+
+var quote = []byte{'"'}
 
 // balance adds lines to the current one until the quotes in it from byte i on,
 // or with first only those at i, are closed. The line may end with open ones

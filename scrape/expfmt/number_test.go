@@ -74,7 +74,7 @@ func TestStaleMarkersCannotBeSent(t *testing.T) {
 
 func TestFormattedFloatsSurvive(t *testing.T) {
 	seed := uint64(1)
-	for range 200000 {
+	for range 20000 {
 		seed = seed*6364136223846793005 + 1442695040888963407
 		v := math.Float64frombits(seed)
 		if seed>>60 < 8 { // most numbers out there are short
@@ -90,6 +90,43 @@ func TestFormattedFloatsSurvive(t *testing.T) {
 				t.Fatalf("%s: got %v, %v", s, got, err)
 			}
 		}
+	}
+}
+
+func TestRoundingToNearestEven(t *testing.T) {
+	f := func(mantissa uint64, exponent int) {
+		t.Helper()
+		got, ok := scale(mantissa, exponent)
+		if !ok {
+			return
+		}
+		want, err := strconv.ParseFloat(strconv.FormatUint(mantissa, 10)+"e"+strconv.Itoa(exponent), 64)
+		if err != nil || math.Float64bits(got) != math.Float64bits(want) {
+			t.Fatalf("%de%d: got %x, want %x (%v)", mantissa, exponent, math.Float64bits(got), math.Float64bits(want), err)
+		}
+	}
+	for exponent := -25; exponent <= 25; exponent++ {
+		for bit := range 64 { // numbers next to powers of two, and half way between two floats
+			for _, low := range []uint64{0, 1, 2, 3, 1 << 8, 1<<9 - 1, 1 << 9, 1<<9 + 1, 1 << 10, 1<<10 - 1, 1<<10 + 1, 3 << 10, 1 << 11, 1<<11 - 1} {
+				f(1<<bit+low, exponent)
+				f(1<<bit-low, exponent)
+			}
+		}
+		seed := uint64(exponent)
+		for range 2000 {
+			seed = seed*6364136223846793005 + 1442695040888963407
+			f(seed>>(seed%12), exponent)
+		}
+		for n := uint64(1); n < 1000; n++ { // products that end in a tie
+			if power := uint64(1) << 54; exponent < 0 && exponent > -10 {
+				f((power+2*n+1)*wholePowers[-exponent]/2, exponent)
+			}
+		}
+	}
+	f(math.MaxUint64, 19)
+	f(math.MaxUint64, -19)
+	if _, ok := scale(math.MaxUint64, 20); ok {
+		t.Error("an exponent that is not small is taken")
 	}
 }
 
@@ -121,7 +158,7 @@ func TestTimestampsOfBothFormats(t *testing.T) {
 
 // go test -run xxx -bench ParseFloat ./scrape/expfmt
 func BenchmarkParseFloat(b *testing.B) {
-	for _, s := range []string{"0", "12345", "0.25", "1.7000000001e+09", "1.23456789e+06", "0.30000000000000004", "NaN"} {
+	for _, s := range []string{"0", "12345", "0.25", "1.7000000001e+09", "1.23456789e+06", "0.30000000000000004", "1.2345678901234567e+09", "NaN"} {
 		v := []byte(s)
 		b.Run("value="+s, func(b *testing.B) {
 			for b.Loop() {

@@ -1,0 +1,42 @@
+package remotewrite
+
+import (
+	"context"
+	"time"
+)
+
+// backoff is the wait between the attempts of one request: from min, doubled
+// each time up to max, or what the receiver asked for.
+type backoff struct {
+	min, max time.Duration
+	current  time.Duration
+}
+
+// next is the wait before the next attempt. What the receiver asked for is
+// not capped; after it the doubling goes on from there.
+func (b *backoff) next(retryAfter time.Duration) time.Duration {
+	if b.current == 0 {
+		b.current = b.min
+	}
+	d := b.current
+	if retryAfter > 0 {
+		d = retryAfter
+	}
+	b.current = min(2*d, b.max)
+	return d
+}
+
+// reset begins anew.
+func (b *backoff) reset() { b.current = 0 }
+
+// sleep waits for d, or until ctx ends, which it says.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

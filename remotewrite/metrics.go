@@ -1,0 +1,157 @@
+package remotewrite
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Reasons for which data is dropped, as the metrics label them.
+const (
+	reasonTooOld        = "too_old"
+	reasonDroppedSeries = "dropped_series"
+	reasonUnknownSeries = "unintentionally_dropped_series"
+)
+
+// Reasons for which a remote lost samples that were in the log.
+const (
+	reasonRetention = "retention"
+	reasonCorrupt   = "corrupt"
+)
+
+// metrics are one endpoint's, named as Prometheus names its queues'. They
+// vanish when the endpoint ends.
+type metrics struct {
+	samples, exemplars, histograms, metadata                             prometheus.Counter // per attempt
+	samplesFailed, exemplarsFailed, histogramsFailed, metadataFailed     prometheus.Counter
+	samplesRetried, exemplarsRetried, histogramsRetried, metadataRetried prometheus.Counter
+	samplesDropped, exemplarsDropped, histogramsDropped                  *prometheus.CounterVec // by reason
+	enqueueRetries, bytes, metadataBytes                                 prometheus.Counter
+	sendDuration                                                         prometheus.Histogram
+	maxSamplesPerSend, highest, highestSent                              prometheus.Gauge
+	samplesPending, exemplarsPending, histogramsPending                  prometheus.Gauge
+	shardCapacity, shards, shardsMin, shardsMax, shardsDesired           prometheus.Gauge
+	behindSeconds, behindBytes                                           prometheus.Gauge
+	lost                                                                 *prometheus.CounterVec // by reason
+	recordsRead                                                          *prometheus.CounterVec // by type
+	decodeFailures, sentPreTailing, notificationsSkipped                 prometheus.Counter
+	currentSegment                                                       prometheus.Gauge
+
+	registerer prometheus.Registerer
+	registered []prometheus.Collector
+}
+
+// newMetrics registers an endpoint's metrics under its name and URL, which
+// must hold no password.
+func newMetrics(r prometheus.Registerer, remoteName, url string) (*metrics, error) {
+	labels := prometheus.Labels{"remote_name": remoteName, "url": url}
+	consumer := prometheus.Labels{"consumer": remoteName}
+	m := &metrics{registerer: r}
+	var errs []error
+	add := func(c prometheus.Collector) {
+		if err := r.Register(c); err != nil {
+			errs = append(errs, err)
+			return
+		}
+		m.registered = append(m.registered, c)
+	}
+	const prefix = "prometheus_remote_storage_"
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help, ConstLabels: labels})
+		add(c)
+		return c
+	}
+	vec := func(name, help string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help, ConstLabels: labels}, []string{"reason"})
+		add(c)
+		return c
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels})
+		add(g)
+		return g
+	}
+	watcher := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "prometheus_wal_watcher_" + name, Help: help, ConstLabels: consumer})
+		add(c)
+		return c
+	}
+
+	m.samples = counter("samples_total", "Samples in requests, attempts that failed included.")
+	m.exemplars = counter("exemplars_total", "Exemplars in requests, attempts that failed included.")
+	m.histograms = counter("histograms_total", "Histograms in requests, attempts that failed included.")
+	m.metadata = counter("metadata_total", "Metadata entries in requests, attempts that failed included.")
+	m.samplesFailed = counter("samples_failed_total", "Samples that the remote refused for good.")
+	m.exemplarsFailed = counter("exemplars_failed_total", "Exemplars that the remote refused for good.")
+	m.histogramsFailed = counter("histograms_failed_total", "Histograms that the remote refused for good.")
+	m.metadataFailed = counter("metadata_failed_total", "Metadata entries that the remote refused for good.")
+	m.samplesRetried = counter("samples_retried_total", "Samples of attempts that failed and were made again.")
+	m.exemplarsRetried = counter("exemplars_retried_total", "Exemplars of attempts that failed and were made again.")
+	m.histogramsRetried = counter("histograms_retried_total", "Histograms of attempts that failed and were made again.")
+	m.metadataRetried = counter("metadata_retried_total", "Metadata entries of attempts that failed and were made again.")
+	m.samplesDropped = vec("samples_dropped_total", "Samples that were not sent, by reason.")
+	m.exemplarsDropped = vec("exemplars_dropped_total", "Exemplars that were not sent, by reason.")
+	m.histogramsDropped = vec("histograms_dropped_total", "Histograms that were not sent, by reason.")
+	for _, reason := range []string{reasonTooOld, reasonDroppedSeries, reasonUnknownSeries} {
+		m.samplesDropped.WithLabelValues(reason)
+		m.exemplarsDropped.WithLabelValues(reason)
+		m.histogramsDropped.WithLabelValues(reason)
+	}
+	m.histogramsDropped.WithLabelValues("nhcb_in_rw1_not_supported")
+	m.enqueueRetries = counter("enqueue_retries_total", "Times that reading waited because a shard's queue was full.")
+	m.bytes = counter("bytes_total", "Compressed bytes of data sent.")
+	m.metadataBytes = counter("metadata_bytes_total", "Compressed bytes of metadata sent.")
+	m.sendDuration = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: prefix + "sent_batch_duration_seconds", Help: "Time that one attempt took.", ConstLabels: labels,
+		Buckets:                        append(append([]float64(nil), prometheus.DefBuckets...), 25, 60, 120, 300),
+		NativeHistogramBucketFactor:    1.1,
+		NativeHistogramMaxBucketNumber: 100,
+	})
+	add(m.sendDuration)
+	m.maxSamplesPerSend = gauge(prefix+"max_samples_per_send", "Most samples in one request.")
+	m.highest = gauge(prefix+"queue_highest_timestamp_seconds", "Time of the newest sample that was read to be sent.")
+	m.highestSent = gauge(prefix+"queue_highest_sent_timestamp_seconds", "Time of the newest sample with a final answer.")
+	m.samplesPending = gauge(prefix+"samples_pending", "Samples in the shards.")
+	m.exemplarsPending = gauge(prefix+"exemplars_pending", "Exemplars in the shards.")
+	m.histogramsPending = gauge(prefix+"histograms_pending", "Histograms in the shards.")
+	m.shardCapacity = gauge(prefix+"shard_capacity", "Samples that a shard may hold.")
+	m.shards = gauge(prefix+"shards", "Shards now.")
+	m.shardsMin = gauge(prefix+"shards_min", "Fewest shards.")
+	m.shardsMax = gauge(prefix+"shards_max", "Most shards.")
+	m.shardsDesired = gauge(prefix+"shards_desired", "Shards that the measurements ask for.")
+
+	const own = "prom_agent_remote_"
+	m.behindSeconds = gauge(own+"behind_seconds", "Age of the oldest sample in the log that the remote does not have, 0 when it has all.")
+	m.behindBytes = gauge(own+"behind_bytes", "Bytes of the log behind the remote's position.")
+	m.lost = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: own + "lost_samples_total", Help: "Samples that were in the log and cannot reach the remote any more, by reason.", ConstLabels: labels,
+	}, []string{"reason"})
+	add(m.lost)
+	m.lost.WithLabelValues(reasonRetention)
+	m.lost.WithLabelValues(reasonCorrupt)
+
+	m.recordsRead = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "prometheus_wal_watcher_records_read_total", Help: "Records read from the log.", ConstLabels: consumer,
+	}, []string{"type"})
+	add(m.recordsRead)
+	m.recordsRead.WithLabelValues("samples")
+	m.decodeFailures = watcher("record_decode_failures_total", "Records that could not be read.")
+	m.sentPreTailing = watcher("samples_sent_pre_tailing_total", "Samples of a backlog, sent after a start.")
+	m.notificationsSkipped = watcher("notifications_skipped_total", "Always 0: none is needed.")
+	m.currentSegment = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "prometheus_wal_watcher_current_segment", Help: "Segment that is being read.", ConstLabels: consumer,
+	})
+	add(m.currentSegment)
+	if len(errs) > 0 {
+		m.unregister()
+		return nil, errors.Join(errs...)
+	}
+	return m, nil
+}
+
+// unregister takes the metrics away.
+func (m *metrics) unregister() {
+	for _, c := range m.registered {
+		m.registerer.Unregister(c)
+	}
+}

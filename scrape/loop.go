@@ -1,0 +1,509 @@
+package scrape
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"promagent/template"
+)
+
+// ending is how a loop is told to stop.
+type ending int32
+
+const (
+	running  ending = iota
+	handOver        // another loop goes on with its memory
+	quiet           // the job or the process ends: nothing more is said of its series
+	removed         // the target is gone: its series become stale, unless another target has them
+)
+
+// loop scrapes one target: wait, fetch, read, append, report.
+type loop struct {
+	target  *target
+	rules   *rules
+	fetcher *fetcher
+	memory  *memory
+	env     *environment
+	failure *failureLog // nil: none
+
+	forced atomic.Pointer[error] // fails every scrape without a request: too many targets
+	stop   chan struct{}         // closed when how is set
+	how    atomic.Int32
+	done   chan struct{}
+	block  *template.Block // of the report samples
+	hashes []uint64        // of their labels, by slot
+
+	last    time.Time // start of the last scrape
+	scraped bool      // at least once
+}
+
+// environment is what all loops of the process share.
+type environment struct {
+	sink      Sink
+	metrics   *metrics
+	guards    guards
+	inFlight  inFlight
+	decode    chan struct{} // one place per processor: bodies are unpacked by that many at a time
+	log       *slog.Logger
+	seed      atomic.Uint64
+	align     bool
+	tolerance time.Duration
+}
+
+// Sink is where finished scrapes go. Append must not keep the batch.
+type Sink interface {
+	Append(*template.Batch) error
+}
+
+func newLoop(t *target, r *rules, f *fetcher, m *memory, env *environment, fl *failureLog) *loop {
+	if m == nil {
+		m = &memory{series: series{target: t.public}, lastTime: math.MinInt64}
+	}
+	return &loop{target: t, rules: r, fetcher: f, memory: m, env: env, failure: fl, stop: make(chan struct{}), done: make(chan struct{})}
+}
+
+func (l *loop) pair() pair {
+	return pair{l.target.public.Get("job"), l.target.public.Get("instance")}
+}
+
+// end tells the loop to stop; it does so when the scrape under way is done.
+func (l *loop) end(how ending) {
+	if l.how.CompareAndSwap(int32(running), int32(how)) {
+		close(l.stop)
+	} else if how == quiet {
+		l.how.Store(int32(quiet)) // also of one that waits to mark its series stale
+	}
+}
+
+// run scrapes until the loop is ended.
+func (l *loop) run() {
+	defer close(l.done)
+	l.env.guards.enter(l.pair())
+	defer l.env.guards.leave(l.pair())
+	if !l.wait(l.target.offset(time.Now(), l.env.seed.Load())) {
+		return
+	}
+	tick := time.NewTicker(l.target.interval)
+	defer tick.Stop()
+	aligned := time.Now().Round(0)
+	for {
+		now := time.Now().Round(0)
+		at := now
+		if l.env.align && l.target.interval > 100*l.env.tolerance {
+			tolerance := min(l.env.tolerance, l.target.interval/100)
+			for now.Sub(aligned) >= l.target.interval {
+				aligned = aligned.Add(l.target.interval)
+			}
+			if now.Sub(aligned) <= tolerance {
+				at = aligned
+			}
+		}
+		l.scrape(at)
+		select {
+		case <-tick.C:
+		case <-l.stop:
+			if ending(l.how.Load()) == removed {
+				l.endOfRun(tick)
+			}
+			return
+		}
+		if ending(l.how.Load()) != running {
+			if ending(l.how.Load()) == removed {
+				l.endOfRun(tick)
+			}
+			return
+		}
+	}
+}
+
+// wait waits, unless the loop is ended before.
+func (l *loop) wait(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ending(l.how.Load()) == running
+	case <-l.stop:
+		return false
+	}
+}
+
+// scrape makes one scrape at the given time.
+func (l *loop) scrape(at time.Time) {
+	start := time.Now()
+	interval := intervalText(l.target.interval)
+	if l.scraped {
+		d := start.Sub(l.last).Seconds()
+		l.env.metrics.intervalLength.WithLabelValues(interval).Observe(d)
+		l.env.metrics.intervalLengths.WithLabelValues(interval).Observe(d)
+	}
+	l.last, l.scraped = start, true
+
+	var b *body
+	var err error
+	if forced := l.forced.Load(); forced != nil {
+		err = *forced
+	} else {
+		ctx, cancel := context.WithTimeout(context.Background(), l.target.timeout)
+		b, err = l.fetcher.get(ctx, l.target)
+		cancel()
+		if err != nil {
+			err = timeoutError(err, l.target.timeout)
+			l.failure.write(l.rules.cfg.Job, l.target, err)
+		}
+	}
+	l.env.decode <- struct{}{}
+	defer func() { <-l.env.decode }()
+	w := works.Get().(*work)
+	defer works.Put(w)
+	rd := &reader{r: l.rules, m: l.memory, w: w, guard: l.env.guards.guard(l.pair()), t: at.UnixMilli()}
+	w.begin(l.memory.series.len())
+	fetched := err == nil
+	if fetched {
+		err = b.unpack(l.rules.cfg.BodySizeLimit, func(r io.Reader) error { return rd.read(r, b.contentType) })
+		b.release()
+	}
+	if errors.Is(err, errBodyLimit) {
+		rd.c.bodyLimit, rd.c.bytes = true, -1
+	}
+	if fetched && err != nil {
+		l.env.log.Debug("Scrape failed", "scrape_pool", l.rules.cfg.Job, "target", l.target.url.Redacted(), "err", err)
+	}
+	duration := time.Since(start)
+	ordered := rd.t > l.memory.lastTime // false after the clock was set back
+	batch := rd.finishBatch(err)
+	if rd.c.flushed {
+		l.env.metrics.cacheFlushes.Inc()
+	}
+	if ordered {
+		batch.Parts = append(batch.Parts, l.report(rd.guard, rd.t, duration, err, &rd.c))
+	}
+	if appendErr := l.env.sink.Append(&batch); appendErr != nil {
+		l.env.log.Error("Scrape commit failed", "scrape_pool", l.rules.cfg.Job, "target", l.target.url.Redacted(), "err", appendErr)
+		if err == nil {
+			err = appendErr
+		}
+	}
+	w.parts = batch.Parts[:0]
+	l.env.metrics.count(&rd.c)
+	if l.rules.cfg.ExtraMetrics {
+		l.env.metrics.scrapeDuration.Observe(duration.Seconds())
+	}
+	l.target.report(start, duration, err)
+}
+
+// reportNames are the samples that every scrape makes of itself, then those
+// of extra scrape metrics.
+var reportNames = []string{
+	"up", "scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added",
+	"scrape_timeout_seconds", "scrape_sample_limit", "scrape_body_size_bytes",
+}
+
+const plainReports = 5
+
+// report makes the report samples' part of the scrape at t, ms.
+func (l *loop) report(g *guard, t int64, d time.Duration, err error, c *counts) template.Part {
+	if l.block == nil {
+		l.block = reportBlock(l.target.public, l.rules.cfg.ExtraMetrics)
+		var sb labels.ScratchBuilder
+		for it := l.block.Slots(); it.Next(); {
+			l.hashes = append(l.hashes, it.Series(&sb).Hash())
+		}
+	}
+	up := 1.0
+	if err != nil {
+		up = 0
+	}
+	values := []float64{up, d.Seconds(), float64(c.scraped), float64(c.kept), float64(c.added)}
+	if l.block.Len() > plainReports {
+		values = append(values, l.target.timeout.Seconds(), float64(l.rules.cfg.SampleLimit), float64(c.bytes))
+	}
+	p := template.Part{Block: l.block, Values: values}
+	if g.shared {
+		p.States = make([]template.State, len(values))
+		for i, h := range l.hashes {
+			if !g.after(h, t) {
+				p.States[i] = template.Absent
+			}
+		}
+	}
+	return p
+}
+
+func reportBlock(target labels.Labels, extra bool) *template.Block {
+	b := template.NewBuilder(target)
+	names := reportNames
+	if !extra {
+		names = names[:plainReports]
+	}
+	for _, n := range names {
+		b.Add(template.Intern(template.Schema{Name: n}), nil)
+	}
+	return b.Block()
+}
+
+// endOfRun marks the series of a target that is gone as stale, at the time at
+// which it would have been scraped next, but only after one more interval: a
+// target that comes back by then under another identity goes on with them.
+func (l *loop) endOfRun(tick *time.Ticker) {
+	if !l.scraped {
+		return
+	}
+	still := func(c <-chan time.Time) bool {
+		deadline := time.NewTicker(100 * time.Millisecond) // to see that the pool has ended meanwhile
+		defer deadline.Stop()
+		for {
+			select {
+			case <-c:
+				return ending(l.how.Load()) == removed
+			case <-deadline.C:
+				if ending(l.how.Load()) != removed {
+					return false
+				}
+			}
+		}
+	}
+	if !still(tick.C) {
+		return
+	}
+	staleAt := time.Now().Round(0)
+	if !still(tick.C) || !still(time.After(l.target.interval/10)) {
+		return
+	}
+	t := staleAt.UnixMilli()
+	m := l.memory
+	if t <= m.lastTime {
+		return
+	}
+	g := l.env.guards.guard(l.pair())
+	var batch template.Batch
+	batch.Time = t
+	for _, b := range m.series.blocks {
+		states := make([]template.State, b.block.Len())
+		any := false
+		for k := range states {
+			states[k] = template.Absent
+			slot := int(b.base) + k
+			watched := g.shared || m.series.own != nil && m.series.own[slot]
+			if m.series.tracked[slot] && (!watched || g.after(m.series.hashes[slot], t)) {
+				states[k], any = template.Stale, true
+			}
+		}
+		if any {
+			batch.Parts = append(batch.Parts, template.Part{Block: b.block, States: states, Values: make([]float64, len(states))})
+		}
+	}
+	if l.block != nil && !g.shared { // another target with this job and instance reports under the same names
+		states := make([]template.State, l.block.Len())
+		for k := range states {
+			states[k] = template.Stale
+		}
+		batch.Parts = append(batch.Parts, template.Part{Block: l.block, States: states, Values: make([]float64, len(states))})
+	}
+	if err := l.env.sink.Append(&batch); err != nil {
+		l.env.log.Error("Stale markers could not be committed", "scrape_pool", l.rules.cfg.Job, "target", l.target.url.Redacted(), "err", err)
+	}
+}
+
+// finishBatch makes a batch of what has been read, and brings the memory up to
+// date. With err the scrape has failed: no values, and what it did not expose
+// before it failed is stale.
+func (rd *reader) finishBatch(err error) template.Batch {
+	m, w := rd.m, rd.w
+	se := &m.series
+	batch := template.Batch{Time: rd.t, Parts: w.parts[:0]}
+	old := se.len()
+	known := len(se.hashes)
+	w.grow(old)
+	w.seen = slices.Grow(w.seen[:0], old)[:old]
+	for i, s := range w.states {
+		w.seen[i] = s != unseen
+	}
+	failed := err != nil
+	var renumber []uint32
+	before := slices.Clone(se.blocks)
+	was := se.tracked
+	switch {
+	case failed:
+		// Nothing is given up for a scrape that failed, unless failing ones go on
+		// and on to expose new series.
+		rd.c.flushed = old > 2*m.good+1000
+		for i := range w.seen {
+			w.seen[i] = w.seen[i] || !rd.c.flushed
+		}
+		if len(se.pending) > 0 {
+			renumber = se.settle(w.seen, nil, nil)
+		}
+	default:
+		m.script.end()
+		renumber = se.settle(w.seen, m.script.lines, m.meta.end())
+		m.good = se.len()
+	}
+	if renumber != nil {
+		m.script.remap(renumber)
+	}
+	to := func(slot int) uint32 {
+		if renumber == nil {
+			return uint32(slot)
+		}
+		return renumber[slot]
+	}
+	stale := func(slot int) bool {
+		if slot >= known || !was[slot] || rd.t <= m.lastTime {
+			return false
+		}
+		s := w.states[slot]
+		return s == unseen || !failed && (s == free || s == rejected)
+	}
+	// Blocks that are no more: the last that is said of their slots.
+	for _, b := range before {
+		if slices.ContainsFunc(se.blocks, func(p placed) bool { return p.block == b.block }) {
+			continue
+		}
+		var states []template.State
+		for k := range b.block.Len() {
+			if slot := int(b.base) + k; stale(slot) && to(slot) == gone {
+				if states == nil {
+					states = make([]template.State, b.block.Len())
+					for i := range states {
+						states[i] = template.Absent
+					}
+				}
+				states[k] = template.Stale
+			}
+		}
+		if states != nil {
+			batch.Parts = append(batch.Parts, template.Part{Block: b.block, States: states, Values: make([]float64, len(states))})
+		}
+	}
+	from := make([]uint32, 0)
+	if renumber != nil {
+		from = make([]uint32, len(se.hashes))
+		for o, n := range renumber {
+			if n != gone {
+				from[n] = uint32(o)
+			}
+		}
+	}
+	if len(w.extra) > 0 && !failed {
+		w.orderExtra(to, rd.t)
+	}
+	w.column(len(se.hashes))
+	for _, b := range se.blocks {
+		n := b.block.Len()
+		p := template.Part{Block: b.block, States: w.columnStates[b.base : int(b.base)+n], Values: w.columnValues[b.base : int(b.base)+n]}
+		timed, all, none := false, true, true
+		for k := range n {
+			slot := int(b.base) + k
+			if renumber != nil {
+				slot = int(from[slot])
+			}
+			state := template.Absent
+			switch s := w.states[slot]; {
+			case !failed && (s == tracked || s == free):
+				state = template.Value
+				p.Values[k] = w.values[slot]
+				timed = timed || len(w.times) > 0 && w.times[slot] != template.NoTime
+			case stale(slot):
+				state = template.Stale
+			}
+			p.States[k] = state
+			all = all && state == template.Value
+			none = none && state == template.Absent
+			// What the next scrape compares with.
+			se.tracked[int(b.base)+k] = w.states[slot] == tracked || failed && w.states[slot] == rejected && slot < known && was[slot]
+		}
+		if timed {
+			p.Times = make([]int64, n)
+			se.keepOwnTimes()
+			for k := range n {
+				slot := int(b.base) + k
+				if renumber != nil {
+					slot = int(from[slot])
+				}
+				p.Times[k] = template.NoTime
+				if p.States[k] == template.Value {
+					if t := w.times[slot]; t != template.NoTime {
+						p.Times[k] = t
+						se.lastOwn[int(b.base)+k] = max(se.lastOwn[int(b.base)+k], t)
+					}
+				}
+			}
+		}
+		if all {
+			p.States = nil
+		}
+		if !failed {
+			for len(w.extra) > 0 && w.extra[0].Slot < int(b.base)+n {
+				x := w.extra[0]
+				w.extra = w.extra[1:]
+				if x.Slot >= int(b.base) && p.State(x.Slot-int(b.base)) == template.Value {
+					if x.Kind == template.Sample {
+						se.keepOwnTimes()
+						se.lastOwn[x.Slot] = max(se.lastOwn[x.Slot], x.Time)
+					}
+					x.Slot -= int(b.base)
+					p.Extra = append(p.Extra, x)
+				}
+			}
+		}
+		if !none {
+			batch.Parts = append(batch.Parts, p)
+		}
+	}
+	w.extra = nil
+	if rd.t > m.lastTime {
+		m.lastTime = rd.t
+	}
+	if m.scrapes%16 == 0 && renumber == nil {
+		se.byLabels = nil // of use only while lines come that are not known
+	}
+	return batch
+}
+
+// orderExtra numbers the extras' slots anew and puts them in order: by slot,
+// the samples of a slot by time. The slot's own sample is the earliest. t is
+// the scrape's time, ms.
+func (w *work) orderExtra(to func(int) uint32, t int64) {
+	for i := range w.extra {
+		x := &w.extra[i]
+		if x.Kind != template.Sample {
+			continue
+		}
+		for len(w.times) < len(w.states) {
+			w.times = append(w.times, template.NoTime)
+		}
+		own := w.times[x.Slot]
+		if own == template.NoTime {
+			own = t
+		}
+		if x.Time < own {
+			x.Time, w.times[x.Slot] = own, x.Time
+			x.Value, w.values[x.Slot] = w.values[x.Slot], x.Value
+		}
+	}
+	for i := range w.extra {
+		w.extra[i].Slot = int(to(w.extra[i].Slot))
+	}
+	slices.SortStableFunc(w.extra, func(a, b template.Extra) int {
+		// Exemplars stand behind the slot's own sample, before further ones.
+		return cmp.Or(cmp.Compare(a.Slot, b.Slot), -cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Time, b.Time))
+	})
+}
+
+// column makes room for the columns of n slots.
+func (w *work) column(n int) {
+	if cap(w.columnValues) < n {
+		w.columnValues, w.columnStates = make([]float64, n), make([]template.State, n)
+	}
+	w.columnValues, w.columnStates = w.columnValues[:n], w.columnStates[:n]
+}

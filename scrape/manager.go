@@ -1,0 +1,271 @@
+// Package scrape turns target groups into scrapes, and scrapes into batches.
+//
+// The path through it: Manager.Run takes changed groups from discovery, once
+// per reload interval; a pool per job relabels them into targets and runs a
+// loop for each. A loop fetches the body, still packed, and reads it line by
+// line: the target's script knows each line by a hash and says which slot it
+// is for; only lines never seen before are parsed, relabelled and checked. What
+// has no value any more is stale. The outcome, report samples included, is one
+// batch for the Sink.
+//
+// It knows nothing of what happens to a batch, and never waits for a receiver.
+package scrape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+
+	"promagent/discovery"
+)
+
+// Options are what a Manager needs from outside.
+type Options struct {
+	Sink               Sink
+	Registerer         prometheus.Registerer
+	Logger             *slog.Logger // nil: nothing is logged
+	UserAgent          string
+	ReloadInterval     time.Duration // how often changed groups are taken over; default 5 s
+	AdjustTimestamps   bool          // align timestamps with the schedule when they are off by no more than
+	TimestampTolerance time.Duration
+}
+
+// Manager runs the jobs' pools.
+type Manager struct {
+	o   Options
+	env *environment
+
+	reloading sync.Mutex // one commit at a time
+	mu        sync.Mutex // guards what follows
+	pools     map[string]*pool
+	pending   map[string]map[string]*targetgroup.Group // by job and source: changed, and not taken over yet
+	held      map[string]map[string]*targetgroup.Group // of jobs without a pool yet
+	stopped   bool
+}
+
+// New returns a Manager without jobs.
+func New(o Options) (*Manager, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry() // read by nobody
+	}
+	if o.ReloadInterval == 0 {
+		o.ReloadInterval = 5 * time.Second
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register scrape metrics: %w", err)
+	}
+	man := &Manager{
+		o: o, pools: map[string]*pool{}, pending: map[string]map[string]*targetgroup.Group{}, held: map[string]map[string]*targetgroup.Group{},
+		env: &environment{
+			sink: o.Sink, metrics: m, log: o.Logger, align: o.AdjustTimestamps, tolerance: o.TimestampTolerance,
+			decode: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		},
+	}
+	m.metadata.pools = man.all
+	return man, nil
+}
+
+func (m *Manager) all() []*pool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.pools))
+}
+
+// Prepare checks a configuration and makes what it needs; commit puts it into
+// force. Nothing changes before commit, and a prepared change may be dropped.
+// A new job that cannot be made is logged, counted and left out; for a job that
+// runs the same is an error.
+func (m *Manager) Prepare(cfg Config) (commit func(), err error) {
+	m.mu.Lock()
+	current := maps.Clone(m.pools)
+	m.mu.Unlock()
+	next := map[string]*prepared{}
+	unchanged := map[string]bool{}
+	var errs []error
+	for i := range cfg.Jobs {
+		c := &cfg.Jobs[i]
+		old := current[c.Job]
+		if old != nil && old.runs(c) {
+			unchanged[c.Job] = true
+			continue
+		}
+		p, err := prepare(c, m.o.UserAgent, m.env)
+		switch {
+		case err == nil:
+			next[c.Job] = p
+		case old != nil:
+			m.env.metrics.reloadsFailed.Inc()
+			errs = append(errs, fmt.Errorf("reload scrape pool: %w", err))
+		default:
+			m.env.metrics.poolsFailed.Inc()
+			m.o.Logger.Error("error creating new scrape pool", "err", err, "scrape_pool", c.Job)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return func() { m.commit(cfg, next, unchanged) }, nil
+}
+
+// runs says whether the pool runs with an equal configuration.
+func (p *pool) runs(c *JobConfig) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg.equal(c)
+}
+
+func (m *Manager) commit(cfg Config, next map[string]*prepared, unchanged map[string]bool) {
+	m.reloading.Lock()
+	defer m.reloading.Unlock()
+	m.env.seed.Store(offsetSeed(cfg.ExternalLabels.String()))
+	var wg sync.WaitGroup
+	limit := make(chan struct{}, runtime.GOMAXPROCS(0))
+	inBackground := func(f func()) {
+		wg.Go(func() {
+			limit <- struct{}{}
+			defer func() { <-limit }()
+			f()
+		})
+	}
+	m.mu.Lock()
+	if m.stopped {
+		m.mu.Unlock()
+		return
+	}
+	for job, p := range m.pools {
+		if next[job] == nil && !unchanged[job] {
+			delete(m.pools, job)
+			delete(m.pending, job)
+			inBackground(p.stop)
+		}
+	}
+	for job, n := range next {
+		if p := m.pools[job]; p != nil {
+			inBackground(func() { p.reload(n) })
+			continue
+		}
+		m.pools[job] = newPool(n, m.o.UserAgent, m.env, m.o.Logger)
+		m.env.metrics.pools.Inc()
+		m.env.metrics.poolTargets.WithLabelValues(job).Set(0)
+		m.env.metrics.syncFailed.WithLabelValues(job)
+		if groups := m.held[job]; groups != nil {
+			m.pending[job] = groups
+			delete(m.held, job)
+		}
+	}
+	m.mu.Unlock()
+	wg.Wait()
+}
+
+// offsetSeed makes the spread of scrapes differ between agents.
+func offsetSeed(externalLabels string) uint64 {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s%s", host, externalLabels)
+	return h.Sum64()
+}
+
+// Run takes updates over until ctx ends or updates is closed; then it stops
+// all loops. Scrapes under way are finished.
+func (m *Manager) Run(ctx context.Context, updates <-chan []discovery.Update) error {
+	tick := time.NewTicker(m.o.ReloadInterval)
+	defer tick.Stop()
+	defer m.stop()
+	for {
+		select {
+		case us, ok := <-updates:
+			if !ok {
+				updates = nil
+				continue
+			}
+			m.collect(us)
+		case <-tick.C:
+			m.apply()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// collect notes what has changed.
+func (m *Manager) collect(us []discovery.Update) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, u := range us {
+		into := m.pending
+		if m.pools[u.Job] == nil {
+			into = m.held
+		}
+		if u.Gone {
+			delete(into, u.Job)
+			continue
+		}
+		if into[u.Job] == nil {
+			into[u.Job] = map[string]*targetgroup.Group{}
+		}
+		for _, g := range u.Groups {
+			into[u.Job][g.Source] = g
+		}
+	}
+}
+
+// apply hands what has changed to the pools.
+func (m *Manager) apply() {
+	m.mu.Lock()
+	pending := m.pending
+	m.pending = map[string]map[string]*targetgroup.Group{}
+	pools := maps.Clone(m.pools)
+	m.mu.Unlock()
+	for job, groups := range pending {
+		if p := pools[job]; p != nil && len(groups) > 0 {
+			p.update(groups)
+		}
+	}
+}
+
+func (m *Manager) stop() {
+	m.mu.Lock()
+	m.stopped = true
+	pools := m.pools
+	m.pools = map[string]*pool{}
+	m.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, p := range pools {
+		wg.Go(p.stop)
+	}
+	wg.Wait()
+}
+
+// Pools describes the jobs, sorted by name.
+func (m *Manager) Pools() []PoolStatus {
+	all := m.all()
+	out := make([]PoolStatus, 0, len(all))
+	for _, p := range all {
+		out = append(out, p.status())
+	}
+	slices.SortFunc(out, func(a, b PoolStatus) int {
+		if a.Job < b.Job {
+			return -1
+		}
+		return 1
+	})
+	return out
+}

@@ -1,0 +1,370 @@
+package scrape
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"promagent/relabel"
+)
+
+// pool is a job: its targets, by the sources that they come from, and a loop
+// for each.
+type pool struct {
+	env       *environment
+	userAgent string
+	log       *slog.Logger
+
+	mu       sync.Mutex // guards what follows
+	cfg      *JobConfig
+	relabel  relabel.Rules
+	rules    *rules
+	fetcher  *fetcher
+	sockets  map[string]*fetcher // by unix socket
+	failure  *failureLog
+	groups   map[string]*targetgroup.Group
+	sources  map[string]*source
+	loops    map[uint64]*loop // by the target's identity
+	stopping []*loop          // that have been told to end and may not have yet
+	stopped  bool
+}
+
+// source is what became of one group.
+type source struct {
+	targets []*target
+	dropped []discovered
+}
+
+// prepared is a pool's next configuration, checked and made but not in force.
+type prepared struct {
+	cfg     *JobConfig
+	relabel relabel.Rules
+	rules   *rules
+	fetcher *fetcher
+	failure *failureLog
+}
+
+func prepare(cfg *JobConfig, userAgent string, env *environment) (*prepared, error) {
+	p := &prepared{cfg: cfg}
+	var err error
+	if p.relabel, err = relabel.Compile(cfg.Relabel); err != nil {
+		return nil, fmt.Errorf("relabel_configs of job %q: %w", cfg.Job, err)
+	}
+	metric, err := relabel.Compile(cfg.MetricRelabel)
+	if err != nil {
+		return nil, fmt.Errorf("metric_relabel_configs of job %q: %w", cfg.Job, err)
+	}
+	p.rules = &rules{cfg, metric}
+	if p.fetcher, err = newFetcher(cfg, userAgent, "", &env.inFlight); err != nil {
+		return nil, fmt.Errorf("job %q: %w", cfg.Job, err)
+	}
+	if cfg.FailureLogFile != "" {
+		if p.failure, err = openFailureLog(cfg.FailureLogFile); err != nil {
+			return nil, fmt.Errorf("job %q: %w", cfg.Job, err)
+		}
+	}
+	return p, nil
+}
+
+func newPool(n *prepared, userAgent string, env *environment, log *slog.Logger) *pool {
+	return &pool{
+		env: env, userAgent: userAgent, log: log.With("scrape_pool", n.cfg.Job),
+		cfg: n.cfg, relabel: n.relabel, rules: n.rules, fetcher: n.fetcher, failure: n.failure,
+		sockets: map[string]*fetcher{}, groups: map[string]*targetgroup.Group{}, sources: map[string]*source{}, loops: map[uint64]*loop{},
+	}
+}
+
+func (p *pool) job() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg.Job
+}
+
+// running are the loops, in no order.
+func (p *pool) running() []*loop {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.loops))
+}
+
+// update takes over groups that have changed; a group without targets ends its source.
+func (p *pool) update(groups map[string]*targetgroup.Group) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped {
+		return
+	}
+	begin := time.Now()
+	for name, g := range groups {
+		if len(g.Targets) == 0 {
+			delete(p.groups, name)
+			delete(p.sources, name)
+			continue
+		}
+		p.groups[name] = g
+		p.sources[name] = p.build(g)
+	}
+	p.sync(begin)
+}
+
+// build relabels the targets of a group. p.mu is held.
+func (p *pool) build(g *targetgroup.Group) *source {
+	s := &source{}
+	lb := labels.NewBuilder(labels.EmptyLabels())
+	for i, l := range g.Targets {
+		d := discovered{target: l, group: g.Labels}
+		t, err := newTarget(lb, p.cfg, p.relabel, d)
+		switch {
+		case err != nil:
+			p.env.metrics.syncFailed.WithLabelValues(p.cfg.Job).Inc()
+			p.log.Error("Creating target failed", "err", fmt.Errorf("instance %d in group %s: %w", i, g, err))
+		case t == nil:
+			s.dropped = append(s.dropped, d)
+		default:
+			s.targets = append(s.targets, t)
+		}
+	}
+	return s
+}
+
+// sync makes the loops those of the sources' targets. p.mu is held.
+func (p *pool) sync(begin time.Time) {
+	wanted := map[uint64]*target{}
+	for _, name := range slices.Sorted(maps.Keys(p.sources)) {
+		for _, t := range p.sources[name].targets {
+			wanted[t.hash] = t
+		}
+	}
+	for hash, l := range p.loops {
+		if wanted[hash] == nil {
+			l.end(removed)
+			delete(p.loops, hash)
+			p.stopping = append(p.stopping, l)
+		}
+	}
+	p.stopping = slices.DeleteFunc(p.stopping, func(l *loop) bool {
+		select {
+		case <-l.done:
+			return true
+		default:
+			return false
+		}
+	})
+	for hash, t := range wanted {
+		if l := p.loops[hash]; l != nil {
+			l.target.seen(t.from)
+			continue
+		}
+		p.start(t, nil)
+	}
+	p.limit()
+	m := p.env.metrics
+	m.poolTargets.WithLabelValues(p.cfg.Job).Set(float64(len(p.loops)))
+	m.poolTargetLimit.WithLabelValues(p.cfg.Job).Set(float64(p.cfg.TargetLimit))
+	m.poolSymbols.WithLabelValues(p.cfg.Job).Set(0)
+	m.poolSyncs.WithLabelValues(p.cfg.Job).Inc()
+	m.syncFailed.WithLabelValues(p.cfg.Job)
+	d := time.Since(begin).Seconds()
+	m.syncLength.WithLabelValues(p.cfg.Job).Observe(d)
+	m.syncLengths.WithLabelValues(p.cfg.Job).Observe(d)
+}
+
+// start begins to scrape a target; m is what an earlier loop knew of it. p.mu is held.
+func (p *pool) start(t *target, m *memory) {
+	f, err := p.fetcherFor(t)
+	l := newLoop(t, p.rules, f, m, p.env, p.failure)
+	if err != nil {
+		l.forced.Store(&err)
+	}
+	p.loops[t.hash] = l
+	go l.run()
+}
+
+// fetcherFor is the job's fetcher, or one of the target's unix socket.
+func (p *pool) fetcherFor(t *target) (*fetcher, error) {
+	if t.socket == "" {
+		return p.fetcher, nil
+	}
+	if f := p.sockets[t.socket]; f != nil {
+		return f, nil
+	}
+	f, err := newFetcher(p.cfg, p.userAgent, t.socket, &p.env.inFlight)
+	if err == nil {
+		p.sockets[t.socket] = f
+	}
+	return f, err
+}
+
+// limit fails all targets when there are too many. p.mu is held.
+func (p *pool) limit() {
+	var err error
+	if n := len(p.loops); p.cfg.TargetLimit > 0 && n > p.cfg.TargetLimit {
+		p.env.metrics.targetLimit.Inc()
+		err = fmt.Errorf("target_limit exceeded (number of targets: %d, limit: %d)", n, p.cfg.TargetLimit)
+	}
+	for _, l := range p.loops {
+		if err != nil {
+			l.forced.Store(&err)
+		} else {
+			l.forced.Store(nil)
+		}
+	}
+}
+
+// reload puts a configuration into force. Scrapes under way are finished; what
+// is known of the targets' series is kept where it stays true.
+func (p *pool) reload(n *prepared) {
+	begin := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	keep := p.cfg.keepsCache(n.cfg)
+	for _, f := range append(slices.Collect(maps.Values(p.sockets)), p.fetcher) {
+		defer f.client.CloseIdleConnections()
+	}
+	old := p.failure
+	p.cfg, p.relabel, p.rules, p.fetcher, p.failure = n.cfg, n.relabel, n.rules, n.fetcher, n.failure
+	p.sockets = map[string]*fetcher{}
+	p.sources = map[string]*source{}
+	for name, g := range p.groups {
+		p.sources[name] = p.build(g)
+	}
+	next := map[uint64]*target{}
+	for _, s := range p.sources {
+		for _, t := range s.targets {
+			next[t.hash] = t
+		}
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	ended := map[uint64]*loop{}
+	for hash, l := range p.loops {
+		if next[hash] == nil {
+			continue // sync ends it
+		}
+		delete(p.loops, hash)
+		if !keep {
+			l.end(removed) // its series end, unless the new loop exposes them
+			p.stopping = append(p.stopping, l)
+			ended[hash] = l
+			continue
+		}
+		l.end(handOver)
+		wg.Go(func() {
+			<-l.done
+			mu.Lock()
+			defer mu.Unlock()
+			ended[hash] = l
+		})
+	}
+	wg.Wait()
+	for hash, l := range ended {
+		t := next[hash]
+		t.takeStatus(l.target)
+		if keep {
+			p.start(t, l.memory)
+		} else {
+			p.start(t, nil)
+		}
+	}
+	p.sync(begin)
+	if old != nil {
+		old.close()
+	}
+	p.env.metrics.reloads.Inc()
+	p.env.metrics.reloadLength.WithLabelValues(intervalText(p.cfg.Interval)).Observe(time.Since(begin).Seconds())
+}
+
+// takeStatus goes on with what is known of the target's last scrape.
+func (t *target) takeStatus(old *target) {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	t.lastError, t.lastScrape, t.lastDuration, t.health = old.lastError, old.lastScrape, old.lastDuration, old.health
+}
+
+// stop ends all loops without marking anything stale, and waits for them.
+func (p *pool) stop() {
+	p.mu.Lock()
+	p.stopped = true
+	all := append(slices.Collect(maps.Values(p.loops)), p.stopping...)
+	fetchers := append(slices.Collect(maps.Values(p.sockets)), p.fetcher)
+	failure, job := p.failure, p.cfg.Job
+	p.loops, p.stopping = map[uint64]*loop{}, nil
+	p.mu.Unlock()
+	for _, l := range all {
+		l.end(quiet)
+	}
+	for _, l := range all {
+		<-l.done
+	}
+	for _, f := range fetchers {
+		f.client.CloseIdleConnections()
+	}
+	if failure != nil {
+		failure.close()
+	}
+	p.env.metrics.forget(job)
+}
+
+// TargetStatus is an active target as the API shows it.
+type TargetStatus struct {
+	Discovered   labels.Labels
+	Labels       labels.Labels
+	URL          string
+	Health       Health
+	LastError    string
+	LastScrape   time.Time // zero before the first
+	LastDuration time.Duration
+	Interval     time.Duration
+	Timeout      time.Duration
+	Metadata     func() []Metadata
+}
+
+// PoolStatus is a job as the API shows it.
+type PoolStatus struct {
+	Job          string
+	Targets      []TargetStatus  // by URL
+	Dropped      []labels.Labels // discovered labels of dropped targets, as many as are to be kept
+	DroppedCount int
+}
+
+// status describes the pool.
+func (p *pool) status() PoolStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lb := labels.NewBuilder(labels.EmptyLabels())
+	s := PoolStatus{Job: p.cfg.Job}
+	for _, l := range p.loops {
+		t := l.target
+		t.mu.Lock()
+		discoveredLabels(lb, p.cfg, t.from)
+		ts := TargetStatus{
+			Discovered: lb.Labels(), Labels: t.public, URL: t.url.Redacted(), Health: t.health, LastScrape: t.lastScrape,
+			LastDuration: t.lastDuration, Interval: t.interval, Timeout: t.timeout, Metadata: l.memory.meta.list,
+		}
+		if t.lastError != nil {
+			ts.LastError = t.lastError.Error()
+		}
+		t.mu.Unlock()
+		s.Targets = append(s.Targets, ts)
+	}
+	slices.SortFunc(s.Targets, func(a, b TargetStatus) int {
+		return cmp.Or(cmp.Compare(a.URL, b.URL), labels.Compare(a.Labels, b.Labels))
+	})
+	for _, name := range slices.Sorted(maps.Keys(p.sources)) {
+		for _, d := range p.sources[name].dropped {
+			s.DroppedCount++
+			if p.cfg.KeepDroppedTargets == 0 || len(s.Dropped) < p.cfg.KeepDroppedTargets {
+				discoveredLabels(lb, p.cfg, d)
+				s.Dropped = append(s.Dropped, lb.Labels())
+			}
+		}
+	}
+	return s
+}

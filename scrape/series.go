@@ -1,0 +1,285 @@
+package scrape
+
+import (
+	"math"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"promagent/template"
+)
+
+// series are a target's slots: a number per series that it has exposed, over
+// immutable blocks. Slot numbers run through the blocks in their order. A
+// series has one slot at a time; one that moves to another block never returns
+// to the old one, so that order per series holds in the log.
+type series struct {
+	target labels.Labels
+	blocks []placed
+
+	// By slot.
+	hashes  []uint64 // of the labels
+	tracked []bool   // had a value that staleness watches, in the last scrape
+	lastOwn []int64  // ms, newest timestamp that the series brought itself; nil: none ever did
+	own     []bool   // brings a job or instance of its own; nil: none does
+
+	byLabels map[uint64]uint32 // slot by hash; made when a line is not known, dropped after quiet scrapes
+
+	pending []pendingSeries // first seen in this scrape: slots from len(hashes) on
+}
+
+// placed is a block and the number of its first slot.
+type placed struct {
+	block *template.Block
+	base  uint32
+}
+
+// pendingSeries has no block yet.
+type pendingSeries struct {
+	schema *template.Schema
+	values []string
+	hash   uint64
+	own    bool
+}
+
+// len is the number of slots, pending ones included.
+func (s *series) len() int { return len(s.hashes) + len(s.pending) }
+
+// find returns the slot of the series with that hash of its labels.
+func (s *series) find(hash uint64) (uint32, bool) {
+	if s.byLabels == nil {
+		s.byLabels = make(map[uint64]uint32, len(s.hashes))
+		for i, h := range s.hashes {
+			s.byLabels[h] = uint32(i)
+		}
+	}
+	slot, ok := s.byLabels[hash]
+	return slot, ok
+}
+
+// add gives a series a slot. final are its complete labels.
+func (s *series) add(final labels.Labels, f template.Schema, hash uint64) uint32 {
+	p := pendingSeries{hash: hash}
+	p.schema, p.values, p.own = s.shape(final, f)
+	slot := uint32(s.len())
+	s.pending = append(s.pending, p)
+	s.byLabels[hash] = slot
+	return slot
+}
+
+// shape tells a series' own labels from those that the target brings. f has
+// the metadata.
+func (s *series) shape(final labels.Labels, f template.Schema) (*template.Schema, []string, bool) {
+	f.Name = final.Get(labels.MetricName)
+	s.target.Range(func(l labels.Label) {
+		if final.Get(l.Name) == "" {
+			f.Whole = true
+		}
+	})
+	var values []string
+	own := false
+	final.Range(func(l labels.Label) {
+		if l.Name == labels.MetricName || !f.Whole && s.target.Get(l.Name) == l.Value {
+			return
+		}
+		if l.Name == "job" || l.Name == "instance" {
+			own = true
+		}
+		f.Labels = append(f.Labels, l.Name)
+		values = append(values, l.Value)
+	})
+	if f.Whole {
+		own = true // job or instance may be missing
+	}
+	return template.Intern(f), values, own
+}
+
+// settle gives the pending series blocks, and takes living series out of
+// blocks that are small or largely dead along with them: seen says which slots
+// are part of the newest exposition, lines gives the order of the new blocks.
+// It returns the new number of every old slot (nil: nothing has moved).
+// meta, when not nil, gives schemas with newer metadata.
+func (s *series) settle(seen []bool, lines []line, meta func(*template.Schema) *template.Schema) []uint32 {
+	rebuild := make([]bool, len(s.blocks))
+	size := len(s.pending)
+	any := size > 0
+	for i := len(s.blocks) - 1; i >= 0; i-- {
+		b := s.blocks[i]
+		n := b.block.Len()
+		alive := 0
+		for _, ok := range seen[b.base : int(b.base)+n] {
+			if ok {
+				alive++
+			}
+		}
+		if meta != nil {
+			for _, sc := range b.block.Schemas {
+				rebuild[i] = rebuild[i] || meta(sc) != sc
+			}
+		}
+		rebuild[i] = rebuild[i] || (n-alive)*3 > n
+		// The logarithmic method: what is not more than twice as large as what
+		// comes behind it is merged with that.
+		if len(s.pending) > 0 && n <= 2*size && n < template.MaxSlots {
+			rebuild[i] = true
+		}
+		if rebuild[i] {
+			any = true
+			size += alive
+		}
+	}
+	if !any {
+		return nil
+	}
+	return s.move(rebuild, seen, lines, meta)
+}
+
+// gone is the number of a slot that is no more.
+const gone = ^uint32(0)
+
+// move makes new blocks of the pending series and of the living ones of the
+// blocks to be rebuilt.
+func (s *series) move(rebuild, seen []bool, lines []line, meta func(*template.Schema) *template.Schema) []uint32 {
+	old := s.len()
+	renumber := make([]uint32, old)
+	var blocks []placed
+	next := uint32(0)
+	for i := range renumber {
+		renumber[i] = gone
+	}
+	for i, b := range s.blocks {
+		if rebuild[i] {
+			continue
+		}
+		for k := range b.block.Len() {
+			renumber[int(b.base)+k] = next + uint32(k)
+		}
+		blocks = append(blocks, placed{b.block, next})
+		next += uint32(b.block.Len())
+	}
+	// Own values of the slots that move, read once per block in order.
+	type moving struct {
+		schema *template.Schema
+		values []string
+	}
+	movers := map[uint32]moving{}
+	for i, b := range s.blocks {
+		if !rebuild[i] {
+			continue
+		}
+		for it := b.block.Slots(); it.Next(); {
+			g := b.base + uint32(it.Slot)
+			if !seen[g] {
+				continue
+			}
+			m := moving{schema: b.block.Schemas[it.Schema], values: make([]string, len(it.Values))}
+			for k, v := range it.Values {
+				m.values[k] = b.block.String(v)
+			}
+			if meta != nil {
+				m.schema = meta(m.schema)
+			}
+			movers[g] = m
+		}
+	}
+	for i := range s.pending {
+		movers[uint32(len(s.hashes)+i)] = moving{s.pending[i].schema, s.pending[i].values}
+	}
+	var builder *template.Builder
+	flush := func() {
+		if builder != nil && builder.Len() > 0 {
+			b := builder.Block()
+			blocks = append(blocks, placed{b, next - uint32(b.Len())})
+		}
+		builder = nil
+	}
+	place := func(g uint32) {
+		m, ok := movers[g]
+		if !ok || renumber[g] != gone {
+			return
+		}
+		if builder == nil {
+			builder = template.NewBuilder(s.target)
+		}
+		builder.Add(m.schema, m.values)
+		renumber[g] = next
+		next++
+		if builder.Len() == template.MaxSlots {
+			flush()
+		}
+	}
+	for _, l := range lines {
+		if l.slot != droppedLine {
+			place(l.slot)
+		}
+	}
+	for g := range uint32(old) { // what no line of the script names, such as the rest of a scrape that failed
+		place(g)
+	}
+	flush()
+	s.renumbered(renumber, blocks, int(next))
+	return renumber
+}
+
+// renumbered moves all that is kept by slot.
+func (s *series) renumbered(to []uint32, blocks []placed, n int) {
+	hashes, tracked := make([]uint64, n), make([]bool, n)
+	var lastOwn []int64
+	if s.lastOwn != nil {
+		lastOwn = make([]int64, n)
+		for i := range lastOwn {
+			lastOwn[i] = math.MinInt64
+		}
+	}
+	own := make([]bool, n)
+	anyOwn := false
+	for g, slot := range to {
+		if slot == gone {
+			continue
+		}
+		if g < len(s.hashes) {
+			hashes[slot], tracked[slot] = s.hashes[g], s.tracked[g]
+			if lastOwn != nil && g < len(s.lastOwn) {
+				lastOwn[slot] = s.lastOwn[g]
+			}
+			if s.own != nil {
+				own[slot] = s.own[g]
+			}
+		} else {
+			p := &s.pending[g-len(s.hashes)]
+			hashes[slot], own[slot] = p.hash, p.own
+		}
+		anyOwn = anyOwn || own[slot]
+	}
+	if !anyOwn {
+		own = nil
+	}
+	s.blocks, s.hashes, s.tracked, s.lastOwn, s.own = blocks, hashes, tracked, lastOwn, own
+	s.pending = nil
+	s.byLabels = nil
+}
+
+// remap renumbers the slots of lines; those of slots that are gone go too.
+func (s *script) remap(to []uint32) {
+	n := len(s.lines)
+	s.lines = slices.DeleteFunc(s.lines, func(l line) bool { return l.slot != droppedLine && to[l.slot] == gone })
+	if len(s.lines) != n {
+		s.table.drop()
+	}
+	for i := range s.lines {
+		if l := &s.lines[i]; l.slot != droppedLine {
+			l.slot = to[l.slot]
+		}
+	}
+}
+
+// keepOwnTimes begins to remember the timestamps that series bring.
+func (s *series) keepOwnTimes() {
+	if s.lastOwn != nil {
+		return
+	}
+	s.lastOwn = make([]int64, len(s.hashes))
+	for i := range s.lastOwn {
+		s.lastOwn[i] = math.MinInt64
+	}
+}

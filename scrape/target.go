@@ -1,0 +1,229 @@
+package scrape
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"promagent/relabel"
+)
+
+// The labels by which relabelling steers a scrape, beside those that
+// prometheus/common/model names.
+const (
+	labelNHCB       = "__convert_classic_histograms_to_nhcb__"
+	labelClassic    = "__always_scrape_classic_histograms__"
+	labelNative     = "__scrape_native_histograms__"
+	labelUnixSocket = "__unix_socket__"
+)
+
+// discovered is a target as discovery gave it. The label sets are discovery's
+// own and must not be written to.
+type discovered struct {
+	target, group model.LabelSet
+}
+
+// target is one thing to scrape: what discovery and relabelling made of it,
+// and how its last scrape went.
+type target struct {
+	labels   labels.Labels // after relabelling, with those that begin with __
+	public   labels.Labels // what its series carry
+	url      *url.URL
+	socket   string // path of the unix socket to dial; "": none
+	interval time.Duration
+	timeout  time.Duration
+	hash     uint64 // of labels and URL: its identity within the job
+
+	mu           sync.Mutex // guards what follows
+	from         discovered // as of the newest update
+	lastError    error
+	lastScrape   time.Time
+	lastDuration time.Duration
+	health       Health
+}
+
+// Health says how a target's last scrape went.
+type Health string
+
+// The healths.
+const (
+	HealthUnknown Health = "unknown"
+	HealthUp      Health = "up"
+	HealthDown    Health = "down"
+)
+
+// discoveredLabels puts together what relabelling begins with.
+func discoveredLabels(lb *labels.Builder, c *JobConfig, d discovered) {
+	lb.Reset(labels.EmptyLabels())
+	for n, v := range d.target {
+		lb.Set(string(n), string(v))
+	}
+	for n, v := range d.group {
+		if _, ok := d.target[n]; !ok {
+			lb.Set(string(n), string(v))
+		}
+	}
+	unless := func(name, value string) {
+		if lb.Get(name) == "" {
+			lb.Set(name, value)
+		}
+	}
+	unless(model.JobLabel, c.Job)
+	unless(model.ScrapeIntervalLabel, model.Duration(c.Interval).String())
+	unless(model.ScrapeTimeoutLabel, model.Duration(c.Timeout).String())
+	unless(model.MetricsPathLabel, c.MetricsPath)
+	unless(model.SchemeLabel, c.Scheme)
+	unless(labelNHCB, strconv.FormatBool(c.ConvertClassicToNHCB))
+	unless(labelClassic, strconv.FormatBool(c.AlwaysScrapeClassic))
+	unless(labelNative, strconv.FormatBool(c.ScrapeNativeHistograms))
+	for k, v := range c.Params {
+		if len(v) > 0 {
+			unless(model.ParamLabelPrefix+k, v[0])
+		}
+	}
+}
+
+// newTarget relabels a discovered target. It returns nil when relabelling
+// drops it, and an error when what comes out cannot be scraped.
+func newTarget(lb *labels.Builder, c *JobConfig, rules relabel.Rules, d discovered) (*target, error) {
+	discoveredLabels(lb, c, d)
+	if !rules.Apply(lb) {
+		return nil, nil
+	}
+	addr := lb.Get(model.AddressLabel)
+	if addr == "" {
+		return nil, errors.New("no address")
+	}
+	if strings.Contains(addr, "/") {
+		return nil, fmt.Errorf("%q is not a valid hostname", addr)
+	}
+	t := &target{from: d, health: HealthUnknown}
+	var err error
+	intervalText, timeoutText := lb.Get(model.ScrapeIntervalLabel), lb.Get(model.ScrapeTimeoutLabel)
+	if t.interval, err = duration("interval", intervalText); err != nil {
+		return nil, err
+	}
+	if t.timeout, err = duration("timeout", timeoutText); err != nil {
+		return nil, err
+	}
+	if t.timeout > t.interval {
+		return nil, fmt.Errorf("scrape timeout cannot be greater than scrape interval (%q > %q)", timeoutText, intervalText)
+	}
+	for _, l := range [...]struct{ name, what string }{
+		{labelNHCB, "convert classic histograms to nhcb"}, {labelClassic, "always scrape classic histograms"}, {labelNative, "scrape native histograms"},
+	} {
+		if v := lb.Get(l.name); v != "" {
+			if _, err := strconv.ParseBool(v); err != nil {
+				return nil, fmt.Errorf("error parsing %s: %w", l.what, err)
+			}
+		}
+	}
+	var meta []string
+	lb.Range(func(l labels.Label) {
+		if strings.HasPrefix(l.Name, model.MetaLabelPrefix) {
+			meta = append(meta, l.Name)
+		}
+	})
+	lb.Del(meta...)
+	if lb.Get(model.InstanceLabel) == "" {
+		lb.Set(model.InstanceLabel, addr)
+	}
+	t.labels = lb.Labels()
+	if err := t.labels.Validate(func(l labels.Label) error {
+		if !model.LabelValue(l.Value).IsValid() {
+			return fmt.Errorf("invalid label value for %q: %q", l.Name, l.Value)
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	var sb labels.ScratchBuilder
+	t.labels.Range(func(l labels.Label) {
+		if !strings.HasPrefix(l.Name, model.ReservedLabelPrefix) {
+			sb.Add(l.Name, l.Value)
+		}
+	})
+	t.public = sb.Labels()
+	if t.public.IsEmpty() {
+		return nil, nil
+	}
+	t.socket = t.labels.Get(labelUnixSocket)
+	t.url = t.makeURL(c.Params)
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%016d", t.labels.Hash())
+	h.Write([]byte(t.url.String()))
+	t.hash = h.Sum64()
+	return t, nil
+}
+
+func duration(what, text string) (time.Duration, error) {
+	d, err := model.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("error parsing scrape %s: %w", what, err)
+	}
+	if d == 0 {
+		return 0, fmt.Errorf("scrape %s cannot be 0", what)
+	}
+	return time.Duration(d), nil
+}
+
+// makeURL puts the address together: a __param_x label replaces the first
+// value of the parameter x.
+func (t *target) makeURL(params url.Values) *url.URL {
+	query := url.Values{}
+	for k, v := range params {
+		query[k] = append([]string(nil), v...)
+	}
+	t.labels.Range(func(l labels.Label) {
+		if k, ok := strings.CutPrefix(l.Name, model.ParamLabelPrefix); ok {
+			if len(query[k]) > 0 {
+				query[k][0] = l.Value
+			} else {
+				query[k] = []string{l.Value}
+			}
+		}
+	})
+	return &url.URL{
+		Scheme: t.labels.Get(model.SchemeLabel), Host: t.labels.Get(model.AddressLabel),
+		Path: t.labels.Get(model.MetricsPathLabel), RawQuery: query.Encode(),
+	}
+}
+
+// offset is the time from now to the target's next turn: turns are pinned to
+// the clock, and spread over the interval by identity and seed, so that they
+// stay where they are across restarts.
+func (t *target) offset(now time.Time, seed uint64) time.Duration {
+	n := now.UnixNano()
+	interval := int64(t.interval)
+	next := interval - n%interval + int64((t.hash^seed)%uint64(interval))
+	if next > interval {
+		next -= interval
+	}
+	return time.Duration(next)
+}
+
+// report notes how a scrape went.
+func (t *target) report(start time.Time, d time.Duration, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lastScrape, t.lastDuration, t.lastError = start, d, err
+	t.health = HealthUp
+	if err != nil {
+		t.health = HealthDown
+	}
+}
+
+// seen replaces what discovery says of the target, and keeps the rest.
+func (t *target) seen(d discovered) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.from = d
+}

@@ -19,6 +19,9 @@ import (
 	sd "github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/model/labels"
 	"go.yaml.in/yaml/v2"
+
+	"promagent/remotewrite"
+	"promagent/scrape"
 )
 
 // Options are what the meaning of a file depends on besides its content.
@@ -33,16 +36,13 @@ type Config struct {
 	// which is shown but never attached to a series.
 	ExternalLabels labels.Labels
 
-	// Global is the global block with defaults filled in; what a job inherits
-	// stands in the job already.
-	Global promconfig.GlobalConfig
+	// Scrape has the jobs of the file, and then those of scrape_config_files;
+	// names are unique.
+	Scrape scrape.Config
 
-	// Jobs are the scrape jobs, those of scrape_config_files after the main
-	// file's, with unique names. No field is unset.
-	Jobs []*promconfig.ScrapeConfig
-
-	// Remotes are the remote_write blocks in the order of the file.
-	Remotes []Remote
+	// RemoteWrite has the remotes in the order of the file. Blocks with one
+	// Hash are duplicates, for the stage to refuse.
+	RemoteWrite []remotewrite.Config
 
 	// Discovery holds the discovery configs by job name; every job is a key,
 	// those without any discovery too.
@@ -86,26 +86,30 @@ func Load(path string, o Options) (*Config, error) {
 	}
 	c := &Config{
 		ExternalLabels:   prom.GlobalConfig.ExternalLabels,
-		Global:           prom.GlobalConfig,
-		Jobs:             jobs,
+		Scrape:           scrape.Config{ExternalLabels: prom.GlobalConfig.ExternalLabels},
 		Discovery:        make(map[string]sd.Configs, len(jobs)),
 		OutOfOrderWindow: time.Duration(prom.StorageConfig.TSDBConfig.OutOfOrderTimeWindow) * time.Millisecond,
 		yaml:             render(prom),
 	}
-	if c.Runtime, err = runtimeOf(prom, content); err != nil {
+	if c.Runtime, err = runtimeOf(prom, content, envGoGC); err != nil {
 		return nil, fmt.Errorf("parsing YAML file %s: %w", path, err)
 	}
 	for _, job := range jobs {
-		c.Discovery[job.JobName] = job.ServiceDiscoveryConfigs
-	}
-	for _, rw := range prom.RemoteWriteConfigs {
-		r, err := newRemote(rw)
+		j, err := jobOf(job, o.Features)
 		if err != nil {
 			return nil, fmt.Errorf("parsing YAML file %s: %w", path, err)
 		}
-		c.Remotes = append(c.Remotes, r)
+		c.Scrape.Jobs = append(c.Scrape.Jobs, j)
+		c.Discovery[job.JobName] = job.ServiceDiscoveryConfigs
 	}
-	c.summary = c.summarize(path)
+	for _, rw := range prom.RemoteWriteConfigs {
+		r, err := remoteOf(rw, c.ExternalLabels)
+		if err != nil {
+			return nil, fmt.Errorf("parsing YAML file %s: %w", path, err)
+		}
+		c.RemoteWrite = append(c.RemoteWrite, r)
+	}
+	c.summary = c.summarize()
 	return c, nil
 }
 
@@ -133,8 +137,12 @@ func notInAgentMode(path, field string) error {
 	return fmt.Errorf("parsing YAML file %s: field %s is not allowed in agent mode", path, field)
 }
 
+// envGoGC is what the process was started with: the variable is set to what is
+// in force later, which must not count as given at the next load.
+var envGoGC = os.Getenv("GOGC")
+
 // runtimeOf tells what content gives from what the parser filled in.
-func runtimeOf(prom *promconfig.Config, content []byte) (Runtime, error) {
+func runtimeOf(prom *promconfig.Config, content []byte, env string) (Runtime, error) {
 	var given struct {
 		Runtime struct {
 			GoGC     *int    `yaml:"gogc"`
@@ -144,7 +152,6 @@ func runtimeOf(prom *promconfig.Config, content []byte) (Runtime, error) {
 	if err := yaml.Unmarshal(content, &given); err != nil {
 		return Runtime{}, err
 	}
-	env := os.Getenv("GOGC")
 	return Runtime{
 		GoGC:       prom.Runtime.GoGC,
 		GoGCGiven:  given.Runtime.GoGC != nil || env != "",

@@ -30,8 +30,8 @@ func (f Features) ParsesStartTimestamps() bool { return f.StartTimestampZeros ||
 
 // ParseFeatures reads the values of --enable-feature, each a comma separated
 // list. A name that is unknown, deprecated or without effect in an agent is
-// warned about. Two features that exclude each other are an error.
-func ParseFeatures(values []string, logger *slog.Logger) (Features, error) {
+// warned about, and never an error.
+func ParseFeatures(values []string, logger *slog.Logger) Features {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
@@ -78,10 +78,15 @@ func ParseFeatures(values []string, logger *slog.Logger) (Features, error) {
 			}
 		}
 	}
+	return f
+}
+
+// Check refuses features that exclude each other.
+func (f Features) Check() error {
 	if f.OTLPDeltaToCumulative && f.OTLPNativeDelta {
-		return Features{}, errors.New("cannot enable features otlp-deltatocumulative and otlp-native-delta-ingestion at the same time")
+		return errors.New("cannot enable otlp-deltatocumulative and otlp-native-delta-ingestion features at the same time")
 	}
-	return f, nil
+	return nil
 }
 
 // applyDefaults changes, in a config that nobody else holds yet, the defaults

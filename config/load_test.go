@@ -53,7 +53,7 @@ func mustLoad(t *testing.T, content string) *Config {
 func TestEmptyFileGivesTheDefaults(t *testing.T) {
 	for _, content := range []string{"", "global:\n", "runtime:\n", "global: {}\nruntime: {}\n"} {
 		c := mustLoad(t, content)
-		want := Runtime{GoGC: promconfig.DefaultRuntimeConfig.GoGC, GoGCGiven: os.Getenv("GOGC") != "", LogLevel: "info"}
+		want := Runtime{GoGC: promconfig.DefaultRuntimeConfig.GoGC, GoGCGiven: envGoGC != "", LogLevel: "info"}
 		if c.Runtime != want {
 			t.Errorf("%q: runtime: got %+v, want %+v", content, c.Runtime, want)
 		}
@@ -80,13 +80,22 @@ func TestRuntimeTellsWhatWasGiven(t *testing.T) {
 		{"60", "runtime: {gogc: 75}", 75, Runtime{GoGCGiven: true, LogLevel: "info"}},
 	}
 	for _, tt := range tests {
-		t.Setenv("GOGC", tt.env)
 		if tt.want.GoGC = tt.gogc; tt.gogc == 0 {
 			tt.want.GoGC = promconfig.DefaultRuntimeConfig.GoGC // as of the start of this process
 		}
-		if got := mustLoad(t, tt.file).Runtime; got != tt.want {
-			t.Errorf("GOGC=%q, %q: got %+v, want %+v", tt.env, tt.file, got, tt.want)
+		prom, err := promconfig.Load(tt.file, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
 		}
+		if got, err := runtimeOf(prom, []byte(tt.file), tt.env); err != nil || got != tt.want {
+			t.Errorf("GOGC=%q, %q: got %+v, %v, want %+v", tt.env, tt.file, got, err, tt.want)
+		}
+	}
+	// What is set while the process runs was not given.
+	before := mustLoad(t, "").Runtime
+	t.Setenv("GOGC", "50")
+	if got := mustLoad(t, "").Runtime; got != before {
+		t.Errorf("after GOGC was set: got %+v, want %+v", got, before)
 	}
 	if _, err := load(t, "runtime: {log_level: loud}", Options{}); err == nil || !strings.Contains(err.Error(), "loud") {
 		t.Errorf("a log level that does not exist: got error %v", err)
@@ -352,9 +361,12 @@ func TestFeatureNames(t *testing.T) {
 	}
 	for _, tt := range tests {
 		var log bytes.Buffer
-		got, err := ParseFeatures(tt.values, slog.New(slog.NewTextHandler(&log, nil)))
-		if err != nil || got != tt.want {
-			t.Errorf("%q: got %+v, %v, want %+v", tt.values, got, err, tt.want)
+		got := ParseFeatures(tt.values, slog.New(slog.NewTextHandler(&log, nil)))
+		if got != tt.want {
+			t.Errorf("%q: got %+v, want %+v", tt.values, got, tt.want)
+		}
+		if err := got.Check(); err != nil {
+			t.Errorf("%q: %v", tt.values, err)
 		}
 		for _, want := range tt.logged {
 			if !strings.Contains(log.String(), want) {
@@ -365,7 +377,7 @@ func TestFeatureNames(t *testing.T) {
 			t.Errorf("%q: warned %q", tt.values, log.String())
 		}
 	}
-	if _, err := ParseFeatures([]string{"otlp-deltatocumulative", "otlp-native-delta-ingestion"}, nil); err == nil {
+	if ParseFeatures([]string{"otlp-deltatocumulative", "otlp-native-delta-ingestion"}, nil).Check() == nil {
 		t.Error("two features that exclude each other: got no error")
 	}
 }
@@ -386,9 +398,7 @@ func TestEveryFeatureThatPrometheusNamesIsKnown(t *testing.T) {
 	}
 	for _, name := range names {
 		var log bytes.Buffer
-		if _, err := ParseFeatures([]string{name}, slog.New(slog.NewTextHandler(&log, nil))); err != nil {
-			t.Error(err)
-		}
+		ParseFeatures([]string{name}, slog.New(slog.NewTextHandler(&log, nil)))
 		if strings.Contains(log.String(), "Unknown") {
 			t.Errorf("%q is unknown", name)
 		}
@@ -456,7 +466,7 @@ remote_write:
 - {url: "http://u:p@one/write", name: first}
 - {url: "http://two/write", protobuf_message: io.prometheus.write.v2.Request}
 `)
-	_, got, _ := strings.Cut(c.Summary(), " is a valid config\n")
+	got := c.Summary()
 	want := `scrape jobs: 2
   nodes: every 15s, timeout 10s; targets from dns, file (2 configs), static (3 targets)
   idle: every 15s, timeout 5s; targets from nowhere

@@ -28,12 +28,12 @@ remote_write:
 	// Read from the label remote_name of prometheus_remote_storage_shards_max
 	// of Prometheus 3.15 with this config.
 	want := []string{"b59bc5", "b018d3", "ce6be4", "named", "031a7f"}
-	if len(c.Remotes) != len(want) {
-		t.Fatalf("got %d remotes, want %d", len(c.Remotes), len(want))
+	if len(c.RemoteWrite) != len(want) {
+		t.Fatalf("got %d remotes, want %d", len(c.RemoteWrite), len(want))
 	}
-	for i, r := range c.Remotes {
-		if r.Name != want[i] {
-			t.Errorf("%s: got %q, want %q", r.Config.URL.Redacted(), r.Name, want[i])
+	for i, r := range c.RemoteWrite {
+		if r.RemoteName != want[i] {
+			t.Errorf("%s: got %q, want %q", r.URL.Redacted(), r.RemoteName, want[i])
 		}
 	}
 }
@@ -44,7 +44,7 @@ remote_write:
 - {url: "http://a/", basic_auth: {username: u, password: p}}
 - {url: "http://a/", basic_auth: {username: u, password: another}, remote_timeout: 30s}
 - {url: "http://b/", basic_auth: {username: u, password: p}}
-`).Remotes
+`).RemoteWrite
 	if r[0].Hash != r[1].Hash {
 		t.Error("blocks that differ in a secret and in a default spelt out: got two hashes, want one")
 	}

@@ -6,24 +6,24 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	sd "github.com/prometheus/prometheus/discovery"
 )
 
 // summarize writes what Summary returns. Nothing secret is part of it: of
-// URLs only what they print, passwords masked.
-func (c *Config) summarize(path string) string {
+// URLs the password is masked.
+func (c *Config) summarize() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s is a valid config\n", path)
-	fmt.Fprintf(&b, "scrape jobs: %d\n", len(c.Jobs))
-	for _, job := range c.Jobs {
+	fmt.Fprintf(&b, "scrape jobs: %d\n", len(c.Scrape.Jobs))
+	for _, job := range c.Scrape.Jobs {
 		fmt.Fprintf(&b, "  %s: every %s, timeout %s; targets from %s\n",
-			job.JobName, job.ScrapeInterval, job.ScrapeTimeout, kindsOf(job.ServiceDiscoveryConfigs))
+			job.Job, model.Duration(job.Interval), model.Duration(job.Timeout), kindsOf(c.Discovery[job.Job]))
 	}
-	fmt.Fprintf(&b, "remote writes: %d\n", len(c.Remotes))
-	for _, r := range c.Remotes {
-		fmt.Fprintf(&b, "  %s: %s to %s\n", r.Name, r.Config.ProtobufMessage, r.Config.URL.Redacted())
+	fmt.Fprintf(&b, "remote writes: %d\n", len(c.RemoteWrite))
+	for _, r := range c.RemoteWrite {
+		fmt.Fprintf(&b, "  %s: %s to %s\n", r.RemoteName, r.ProtobufMessage, r.URL.Redacted())
 	}
-	if len(c.Remotes) == 0 {
+	if len(c.RemoteWrite) == 0 {
 		b.WriteString("  samples stay in the log until a remote write is configured\n")
 	}
 	return b.String()

@@ -1,0 +1,407 @@
+package scrape
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	promrelabel "github.com/prometheus/prometheus/model/relabel"
+
+	"promagent/relabel"
+	"promagent/template"
+)
+
+// scraper feeds bodies to one target's memory, as its loop would.
+type scraper struct {
+	t      testing.TB
+	rules  *rules
+	memory *memory
+	guards *guards
+	slots  map[string]*template.Block // series -> the block that last had a value for it
+	closed map[string]map[*template.Block]bool
+}
+
+func newScraper(t testing.TB, change func(*JobConfig)) *scraper {
+	cfg := &JobConfig{Job: "test", HonorTimestamps: true, ValidationScheme: model.UTF8Validation}
+	if change != nil {
+		change(cfg)
+	}
+	metric, err := relabel.Compile(cfg.MetricRelabel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &scraper{
+		t: t, rules: &rules{cfg, metric}, guards: &guards{},
+		memory: &memory{series: series{target: labels.FromStrings("instance", "i", "job", "test")}, lastTime: math.MinInt64},
+		slots:  map[string]*template.Block{}, closed: map[string]map[*template.Block]bool{},
+	}
+}
+
+// scrape reads a body at a time and returns what would be logged: a line per
+// sample, sorted, of the series without job and instance.
+func (s *scraper) scrape(at int64, contentType, body string) (got []string, c counts, err error) {
+	s.t.Helper()
+	w := &work{builder: labels.NewBuilder(labels.EmptyLabels())}
+	rd := &reader{r: s.rules, m: s.memory, w: w, guard: s.guards.guard(pair{"test", "i"}), t: at}
+	w.begin(s.memory.series.len())
+	err = rd.read(strings.NewReader(body), contentType)
+	batch := rd.finishBatch(err)
+	return s.render(&batch), rd.c, err
+}
+
+// render also checks that a series never returns to a slot that it has left.
+func (s *scraper) render(b *template.Batch) (got []string) {
+	s.t.Helper()
+	for _, p := range b.Parts {
+		var sb labels.ScratchBuilder
+		extra := p.Extra
+		for it := p.Block.Slots(); it.Next(); {
+			full := it.Series(&sb)
+			name := full.String()
+			short := labels.NewBuilder(full)
+			if full.Get("job") == "test" {
+				short.Del("job")
+			}
+			if full.Get("instance") == "i" {
+				short.Del("instance")
+			}
+			series := short.Labels().String()
+			t := b.Time
+			if p.Times != nil && p.Times[it.Slot] != template.NoTime {
+				t = p.Times[it.Slot]
+			}
+			if p.State(it.Slot) == template.Value {
+				if last := s.slots[name]; last != p.Block {
+					if s.closed[name] == nil {
+						s.closed[name] = map[*template.Block]bool{}
+					}
+					if s.closed[name][p.Block] {
+						s.t.Fatalf("%s returned to a block that it had left", name)
+					}
+					if last != nil {
+						s.closed[name][last] = true
+					}
+					s.slots[name] = p.Block
+				}
+			}
+			switch p.State(it.Slot) {
+			case template.Value:
+				got = append(got, fmt.Sprintf("%s %v@%d", series, p.Values[it.Slot], t))
+			case template.Stale:
+				got = append(got, fmt.Sprintf("%s stale@%d", series, b.Time))
+			}
+			for len(extra) > 0 && extra[0].Slot == it.Slot {
+				x := extra[0]
+				extra = extra[1:]
+				if x.Kind == template.Sample {
+					got = append(got, fmt.Sprintf("%s %v@%d", series, x.Value, x.Time))
+				} else {
+					got = append(got, fmt.Sprintf("%s exemplar %v %v@%d", series, x.Labels, x.Value, x.Time))
+				}
+			}
+		}
+		if len(extra) > 0 {
+			s.t.Fatalf("extras that are out of order: %v", extra)
+		}
+	}
+	slices.Sort(got)
+	return got
+}
+
+const textType = "text/plain; version=0.0.4"
+
+// expect scrapes and compares.
+func (s *scraper) expect(at int64, body string, want ...string) counts {
+	s.t.Helper()
+	got, c, err := s.scrape(at, textType, body)
+	if err != nil {
+		s.t.Fatalf("at %d: %v", at, err)
+	}
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		s.t.Fatalf("at %d:\n got %q\nwant %q", at, got, want)
+	}
+	return c
+}
+
+// expectError scrapes what fails, and compares what is logged all the same.
+func (s *scraper) expectError(at int64, body, message string, want ...string) counts {
+	s.t.Helper()
+	got, c, err := s.scrape(at, textType, body)
+	if err == nil || !strings.Contains(err.Error(), message) {
+		s.t.Fatalf("at %d: error %v, want one with %q", at, err, message)
+	}
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		s.t.Fatalf("at %d:\n got %q\nwant %q", at, got, want)
+	}
+	return c
+}
+
+func TestSeriesThatIsGoneBecomesStaleOnce(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expect(1, "a 1\nb{x=\"1\"} 2\n", `{__name__="a"} 1@1`, `{__name__="b", x="1"} 2@1`)
+	s.expect(2, "a 1\n", `{__name__="a"} 1@2`, `{__name__="b", x="1"} stale@2`)
+	s.expect(3, "a 2\n", `{__name__="a"} 2@3`)
+	s.expect(4, "b{x=\"1\"} 3\na 2\n", `{__name__="a"} 2@4`, `{__name__="b", x="1"} 3@4`)
+	s.expect(5, "", `{__name__="a"} stale@5`, `{__name__="b", x="1"} stale@5`)
+	s.expect(6, "")
+}
+
+func TestFailedScrapeMakesAllStaleOnceAndTheyReturn(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expect(1, "a 1\nb 2\n", `{__name__="a"} 1@1`, `{__name__="b"} 2@1`)
+	for i, want := range [][]string{{`{__name__="a"} stale@2`, `{__name__="b"} stale@2`}, nil} {
+		w := &work{}
+		rd := &reader{r: s.rules, m: s.memory, w: w, guard: s.guards.guard(pair{}), t: int64(2 + i)}
+		w.begin(s.memory.series.len())
+		batch := rd.finishBatch(fmt.Errorf("no answer"))
+		if got := s.render(&batch); !slices.Equal(got, want) {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	s.expect(4, "a 1\nb 2\n", `{__name__="a"} 1@4`, `{__name__="b"} 2@4`)
+}
+
+func TestParseErrorCountsWhatWasSeenBeforeItAsAlive(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expect(1, "a 1\nb 2\nc 3\n", `{__name__="a"} 1@1`, `{__name__="b"} 2@1`, `{__name__="c"} 3@1`)
+	c := s.expectError(2, "a 1\nnew 5\nb{ 2\nc 3\n", "", `{__name__="b"} stale@2`, `{__name__="c"} stale@2`)
+	if c.scraped < 2 {
+		t.Errorf("%d samples scraped", c.scraped)
+	}
+	s.expect(3, "c 3\n", `{__name__="a"} stale@3`, `{__name__="c"} 3@3`, `{__name__="new"} stale@3`)
+}
+
+func TestSampleLimitFailsTheScrapeAndSparesWhatItExposed(t *testing.T) {
+	s := newScraper(t, func(c *JobConfig) { c.SampleLimit = 2 })
+	s.expect(1, "a 1\nb 2\n", `{__name__="a"} 1@1`, `{__name__="b"} 2@1`)
+	c := s.expectError(2, "a 1\nc 2\nd 3\n", "sample limit exceeded", `{__name__="b"} stale@2`)
+	if !c.sampleLimit || c.scraped != 3 || c.kept != 3 {
+		t.Errorf("counts %+v", c)
+	}
+	s.expect(3, "d 4\n", `{__name__="a"} stale@3`, `{__name__="c"} stale@3`, `{__name__="d"} 4@3`)
+	s.expect(4, "x 1\ny 2\n", `{__name__="d"} stale@4`, `{__name__="x"} 1@4`, `{__name__="y"} 2@4`)
+}
+
+func TestConflictingLabelsAreRenamed(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expect(1, "a{job=\"x\",exported_job=\"y\"} 1\n", `{__name__="a", exported_exported_job="x", exported_job="y"} 1@1`)
+	h := newScraper(t, func(c *JobConfig) { c.HonorLabels = true })
+	h.expect(1, "a{job=\"x\"} 1\nb{job=\"\"} 2\n", `{__name__="a", job="x"} 1@1`, `{__name__="b"} 2@1`)
+	h.expect(2, "a{job=\"x\"} 1\nb{job=\"\"} 2\n", `{__name__="a", job="x"} 1@2`, `{__name__="b"} 2@2`)
+}
+
+func TestTimestampsAreHonoredAndNotWatched(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expect(1000, "a 1 500\nb 2\n", `{__name__="a"} 1@500`, `{__name__="b"} 2@1000`)
+	c := s.expect(2000, "a 1 500\nb 2\n", `{__name__="b"} 2@2000`)
+	if c.outOfOrder != 1 {
+		t.Errorf("%d out of order", c.outOfOrder)
+	}
+	s.expect(3000, "b 2\n", `{__name__="b"} 2@3000`)
+	s.expect(4000, "b 2 3500\n", `{__name__="b"} 2@3500`, `{__name__="b"} stale@4000`)
+}
+
+func TestSeriesThatBeginsToBringTimestampsEnds(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expect(1000, "b 2\n", `{__name__="b"} 2@1000`)
+	s.expect(2000, "b 2 1500\n", `{__name__="b"} 2@1500`)
+}
+
+func TestIgnoredTimestampsAreThoseOfTheScrape(t *testing.T) {
+	s := newScraper(t, func(c *JobConfig) { c.HonorTimestamps = false })
+	s.expect(1000, "a 1 500\n", `{__name__="a"} 1@1000`)
+	s.expect(2000, "", `{__name__="a"} stale@2000`)
+}
+
+func TestSamplesTooFarAheadAreDropped(t *testing.T) {
+	s := newScraper(t, nil)
+	c := s.expect(1000, "a 1 700001\nb 1 700000\nc 1 601000\n", `{__name__="c"} 1@601000`)
+	if c.outOfBounds != 2 {
+		t.Errorf("%d out of bounds", c.outOfBounds)
+	}
+}
+
+func TestFirstOfEqualSeriesCounts(t *testing.T) {
+	s := newScraper(t, nil)
+	for at := int64(1); at < 4; at++ {
+		c := s.expect(at, "a{x=\"1\"} 1\na{x=\"1\"} 2\na{ x=\"1\" } 3\n", fmt.Sprintf(`{__name__="a", x="1"} 1@%d`, at))
+		if c.duplicates != 2 || c.scraped != 3 || c.kept != 3 {
+			t.Errorf("counts %+v", c)
+		}
+		if want := map[bool]int{true: 1, false: 0}[at == 1]; c.added != want {
+			t.Errorf("%d added, want %d", c.added, want)
+		}
+	}
+}
+
+func TestSeriesWithSeveralTimestampsKeepsThemAllInOrder(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expect(1000, "a 3 300\na 1 100\na 2 200\na 9 200\n", `{__name__="a"} 1@100`, `{__name__="a"} 2@200`, `{__name__="a"} 3@300`)
+	s.expect(2000, "a 3 300\na 4 400\n", `{__name__="a"} 4@400`)
+}
+
+func TestRelabellingDropsAndRenames(t *testing.T) {
+	drop := promrelabel.DefaultRelabelConfig
+	drop.SourceLabels, drop.Regex, drop.Action = model.LabelNames{"__name__"}, promrelabel.MustNewRegexp("drop_.*"), promrelabel.Drop
+	del := promrelabel.DefaultRelabelConfig
+	del.Regex, del.Action = promrelabel.MustNewRegexp("x"), promrelabel.LabelDrop
+	s := newScraper(t, func(c *JobConfig) { c.MetricRelabel = []*promrelabel.Config{&drop, &del} })
+	for at := int64(1); at < 4; at++ {
+		c := s.expect(at, "drop_me 1\na{x=\"1\"} 1\na{x=\"2\"} 2\n", fmt.Sprintf(`{__name__="a"} 1@%d`, at))
+		if c.scraped != 3 || c.kept != 2 || c.duplicates != 1 {
+			t.Errorf("counts %+v", c)
+		}
+	}
+}
+
+func TestBadSeriesFailTheScrape(t *testing.T) {
+	for body, message := range map[string]string{
+		"a{x=\"1\",x=\"2\"} 1\n": "is not unique",
+		"a{x=\"\xff\"} 1\n":      "",
+		"a{ 1\n":                 "",
+	} {
+		s := newScraper(t, nil)
+		s.expectError(1, body, message)
+	}
+	s := newScraper(t, func(c *JobConfig) { c.LabelLimit = 3 })
+	if c := s.expectError(1, "a{x=\"1\"} 1\n", "label_limit exceeded"); !c.labelLimit {
+		t.Error("the label limit was not counted")
+	}
+}
+
+func TestExemplarStaysWithItsSample(t *testing.T) {
+	s := newScraper(t, nil)
+	for at := int64(1000); at < 3000; at += 1000 {
+		got, _, err := s.scrape(at, "application/openmetrics-text; version=1.0.0", "# TYPE a counter\na_total 5 # {trace_id=\"x\"} 0.5\n# EOF\n")
+		want := []string{`{__name__="a_total"} 5@` + fmt.Sprint(at), `{__name__="a_total"} exemplar [trace_id x] 0.5@` + fmt.Sprint(at)}
+		if err != nil || !slices.Equal(got, want) {
+			t.Fatalf("got %q, %v; want %q", got, err, want)
+		}
+	}
+}
+
+func TestMetadataComesWithTheSchemaAndIsRenewed(t *testing.T) {
+	s := newScraper(t, nil)
+	help := func() string { return s.memory.series.blocks[0].block.Schemas[0].Help }
+	s.expect(1, "# HELP a old\n# TYPE a gauge\na 1\n", `{__name__="a"} 1@1`)
+	if help() != "old" {
+		t.Fatalf("help %q", help())
+	}
+	s.expect(2, "# HELP a new\n# TYPE a gauge\na 1\n", `{__name__="a"} 1@2`)
+	if help() != "new" {
+		t.Fatalf("help %q", help())
+	}
+	s.expect(3, "# HELP a newer\n# TYPE a gauge\na 1\n", `{__name__="a"} 1@3`)
+	if help() != "new" {
+		t.Fatalf("help %q was renewed at once", help())
+	}
+}
+
+// A model of what must be logged: values of what is exposed, markers for what is not any more.
+func TestRandomChurnIsLoggedAsExposed(t *testing.T) {
+	for seed := range uint64(30) {
+		r := rand.New(rand.NewPCG(seed, 9))
+		s := newScraper(t, nil)
+		alive := map[string]bool{}
+		names := 1 + r.IntN(400)
+		order := r.Perm(names)
+		p := r.Float64()
+		for at := int64(1); at < 60; at++ {
+			if r.IntN(4) == 0 {
+				p = r.Float64()
+			}
+			if r.IntN(3) == 0 {
+				r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+			}
+			var body strings.Builder
+			var want []string
+			now := map[string]bool{}
+			for _, i := range order {
+				n := fmt.Sprintf("m%d", i)
+				was := alive[n]
+				if was != (r.Float64() < 0.97) && (was || r.Float64() < p) || was {
+					if was && r.IntN(30) == 0 {
+						continue
+					}
+					v := r.IntN(1000)
+					fmt.Fprintf(&body, "m{i=\"%d\"} %d\n", i, v)
+					want = append(want, fmt.Sprintf(`{__name__="m", i="%d"} %d@%d`, i, v, at))
+					now[n] = true
+				}
+			}
+			for n := range alive {
+				if !now[n] {
+					want = append(want, fmt.Sprintf(`{__name__="m", i="%s"} stale@%d`, n[1:], at))
+				}
+			}
+			alive = now
+			s.expect(at, body.String(), want...)
+			slots := 0
+			for _, b := range s.memory.series.blocks {
+				slots += b.block.Len()
+			}
+			if slots > 2*len(now)+20 {
+				t.Fatalf("seed %d: %d slots for %d series", seed, slots, len(now))
+			}
+			if n := len(s.memory.series.blocks); n > 12 {
+				t.Fatalf("seed %d: %d blocks for %d series", seed, n, len(now))
+			}
+		}
+	}
+}
+
+// go test ./scrape -run '^$' -bench Scrape
+func BenchmarkScrape(b *testing.B) {
+	const n = 1000
+	line := func(i, gen int) string {
+		return fmt.Sprintf(`container_cpu_usage_seconds_total{container="app",id="/kubepods.slice/kubepods-burstable.slice/pod%04d.slice/cri-%064d.scope",namespace="team-%d",pod="app-%d",gen="%d"}`, i, i, i%8, i, gen)
+	}
+	for _, kind := range []string{"steady", "shuffled", "churn"} {
+		b.Run("order="+kind, func(b *testing.B) {
+			r := rand.New(rand.NewPCG(1, 1))
+			lines := make([]string, n)
+			for i := range lines {
+				lines[i] = line(i, 0)
+			}
+			bodies := make([]string, 64)
+			for k := range bodies {
+				switch kind {
+				case "shuffled":
+					r.Shuffle(n, func(i, j int) { lines[i], lines[j] = lines[j], lines[i] })
+				case "churn":
+					for range n / 20 {
+						i := r.IntN(n)
+						lines[i] = line(i, k+1)
+					}
+				}
+				var body strings.Builder
+				for i, l := range lines {
+					fmt.Fprintf(&body, "%s %v\n", l, float64(i*k)+0.25)
+				}
+				bodies[k] = body.String()
+			}
+			s := newScraper(b, nil)
+			w := works.Get().(*work)
+			b.ReportAllocs()
+			at := int64(0)
+			for b.Loop() {
+				at++
+				rd := &reader{r: s.rules, m: s.memory, w: w, guard: s.guards.guard(pair{"test", "i"}), t: at}
+				w.begin(s.memory.series.len())
+				if err := rd.read(strings.NewReader(bodies[at%64]), textType); err != nil {
+					b.Fatal(err)
+				}
+				batch := rd.finishBatch(nil)
+				w.parts = batch.Parts[:0]
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/sample")
+		})
+	}
+}

@@ -48,9 +48,10 @@ type LogState struct {
 	Anchor    uint32
 	Key       uint32
 	Last      uint32
-	SinceKey  uint8     // records since the last key; the next one is a key when Last values are not to be trusted
+	SinceKey  uint8     // records since the last key
 	Values    []float64 // by slot, as of Last
-	Exponents []uint8   // by slot or nil: the number of decimals that fitted last
+	Exponents []uint8   // by slot: the number of decimals that fitted last
+	Starts    []int64   // by slot, as of Last; empty when no record since the key had any
 }
 
 // Len is the number of slots.

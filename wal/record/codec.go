@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/s2"
 
 	"promagent/template"
+	"promagent/wal"
 )
 
 const (
@@ -20,30 +22,29 @@ const (
 	flagTimes  = 4
 	flagStarts = 8
 	flagExtras = 16
+	flagSame   = 32 // with flagStarts: they are those of the record before
 
 	changesNone   = 0
 	changesAll    = 1
 	changesBitmap = 2
-
-	tagInteger = 0
-	tagBits    = 1
-	tagDecimal = 2
-
-	wholeBound = 1 << 53 // integers below are exact in a float64
 )
 
 var errRecord = errors.New("malformed record")
 
 // AppendAnchor appends the bytes of a block's anchor.
 func AppendAnchor(dst []byte, b *template.Block) []byte {
-	raw := b.AppendTo([]byte{version})
+	buf := buffers.Get().(*[]byte)
+	raw := b.AppendTo(append((*buf)[:0], version))
 	start := len(dst)
-	dst = append(dst, make([]byte, s2.MaxEncodedLen(len(raw)))...)
-	return dst[:start+len(s2.Encode(dst[start:], raw))]
+	dst = slices.Grow(dst, s2.MaxEncodedLen(len(raw)))
+	dst = dst[:start+len(s2.EncodeBetter(dst[start:cap(dst)], raw))]
+	*buf = raw
+	buffers.Put(buf)
+	return dst
 }
 
 // maxAnchor bounds what an anchor unpacks to.
-const maxAnchor = 512 << 20
+const maxAnchor = wal.MaxBody
 
 // DecodeAnchor makes the block that an anchor describes.
 func DecodeAnchor(body []byte) (*template.Block, error) {
@@ -65,90 +66,26 @@ func DecodeAnchor(body []byte) (*template.Block, error) {
 	return b, nil
 }
 
-// pow10 are the scales of decimal differences.
-var pow10 = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8}
-
-// whole returns v as an integer when it is one that the integer coding covers.
-func whole(v float64) (int64, bool) {
-	i := int64(v)
-	return i, float64(i) == v && i < wholeBound && i > -wholeBound && (i != 0 || !math.Signbit(v))
-}
-
-// scaled returns v in units of 10^-e when that says it exactly.
-func scaled(v float64, e uint8) (int64, bool) {
-	f := v * pow10[e]
-	if !(f < wholeBound && f > -wholeBound) {
-		return 0, false
-	}
-	i := int64(math.Round(f))
-	return i, math.Float64bits(float64(i)/pow10[e]) == math.Float64bits(v)
-}
-
-func zigzag(d int64) uint64   { return uint64(d<<1) ^ uint64(d>>63) }
-func unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }
-
-// noDecimals marks a slot whose values are not short decimals; it is tried
-// again at the next key.
-const noDecimals = 0xff
-
-// appendValue appends the difference from old to v, which are not the same bits.
-func appendValue(dst []byte, old, v float64, exponent *uint8, key bool) []byte {
-	if n, ok := whole(v); ok {
-		if o, ok := whole(old); ok {
-			return binary.AppendUvarint(dst, zigzag(n-o)<<2|tagInteger)
-		}
-	}
-	if key || *exponent == 0 {
-		// Remember how many decimals the slot shows; the most seen is kept, for
-		// 0.5 fits into hundredths too.
-		first := uint8(1)
-		if *exponent != noDecimals && *exponent > 0 {
-			first = *exponent
-		}
-		*exponent = noDecimals
-		for e := first; e < uint8(len(pow10)); e++ {
-			if _, ok := scaled(v, e); ok {
-				*exponent = e
-				break
-			}
-		}
-	}
-	if e := *exponent; e != noDecimals {
-		if n, ok := scaled(v, e); ok {
-			if o, ok := scaled(old, e); ok {
-				return binary.AppendUvarint(dst, zigzag(n-o)<<5|uint64(e-1)<<2|tagDecimal)
-			}
-		} else if !key {
-			*exponent = 0 // more decimals than so far: look again next time
-		}
-	}
-	x := math.Float64bits(v) ^ math.Float64bits(old)
-	t := 0
-	for x&0xff == 0 {
-		x >>= 8
-		t++
-	}
-	at := len(dst)
-	dst = append(dst, 0)
-	n := 0
-	for x != 0 {
-		dst = append(dst, byte(x))
-		x >>= 8
-		n++
-	}
-	dst[at] = byte(tagBits | t<<2 | (n-1)<<5)
-	return dst
-}
-
 // AppendRecord appends the record of a part of a batch at time t, as the
-// difference to values (by slot), and moves values to the part's. key makes
-// the record stand alone; else keyAt and lastAt are where the block's last key
-// and last record are. exponents is the slots' memory of decimals.
-func AppendRecord(dst []byte, p *template.Part, t int64, key bool, keyAt, lastAt uint32, values []float64, exponents []uint8) []byte {
+// difference to st, and moves st to the part's values. key makes the record
+// stand alone; else st.Key and st.Last are where the block's last key and last
+// record are. What st says about positions is left to the caller.
+func AppendRecord(dst []byte, p *template.Part, t int64, key bool, st *template.LogState) []byte {
+	n := p.Block.Len()
+	if len(st.Values) != n {
+		st.Values, st.Exponents, key = make([]float64, n), make([]uint8, n), true
+	}
 	flags := byte(0)
 	if key {
 		flags |= flagKey
-		clear(values)
+		clear(st.Values)
+		st.Starts = st.Starts[:0]
+		for i, e := range st.Exponents {
+			if e &^= announced; e == noDecimals {
+				e = 0
+			}
+			st.Exponents[i] = e
+		}
 	}
 	if p.States != nil {
 		flags |= flagStates
@@ -158,16 +95,18 @@ func AppendRecord(dst []byte, p *template.Part, t int64, key bool, keyAt, lastAt
 	}
 	if p.Starts != nil {
 		flags |= flagStarts
+		if moveStarts(st, p) {
+			flags |= flagSame
+		}
 	}
 	if len(p.Extra) > 0 {
 		flags |= flagExtras
 	}
 	dst = append(dst, version, flags)
 	if !key {
-		dst = binary.LittleEndian.AppendUint32(dst, keyAt)
-		dst = binary.LittleEndian.AppendUint32(dst, lastAt)
+		dst = binary.LittleEndian.AppendUint32(dst, st.Key)
+		dst = binary.LittleEndian.AppendUint32(dst, st.Last)
 	}
-	n := p.Block.Len()
 	if p.States != nil {
 		for i := 0; i < n; {
 			j := i + 1
@@ -178,39 +117,11 @@ func AppendRecord(dst []byte, p *template.Part, t int64, key bool, keyAt, lastAt
 			i = j
 		}
 	}
-	// The bitmap's place is taken first and given back when it says nothing.
-	at := len(dst)
-	dst = append(dst, changesBitmap)
-	var bits [template.MaxSlots / 8]byte
-	dst = append(dst, bits[:(n+7)/8]...)
-	first := len(dst)
-	with, changed := 0, 0
-	for i := range n {
-		if p.States != nil && p.States[i] != template.Value {
-			continue
-		}
-		v := p.Values[i]
-		if math.Float64bits(v) != math.Float64bits(values[i]) {
-			dst[at+1+with/8] |= 1 << (with % 8)
-			dst = appendValue(dst, values[i], v, &exponents[i], key)
-			values[i] = v
-			changed++
-		}
-		with++
-	}
-	switch keep := (with + 7) / 8; {
-	case changed == 0:
-		dst = append(dst[:at], changesNone)
-	case changed == with:
-		dst[at] = changesAll
-		dst = dst[:at+1+copy(dst[at+1:], dst[first:])]
-	case at+1+keep < first:
-		dst = dst[:at+1+keep+copy(dst[at+1+keep:], dst[first:])]
-	}
+	dst = appendValues(dst, p, st)
 	if p.Times != nil {
 		dst = appendColumn(dst, p, p.Times, t, template.NoTime)
 	}
-	if p.Starts != nil {
+	if flags&(flagStarts|flagSame) == flagStarts {
 		dst = appendColumn(dst, p, p.Starts, t, 0)
 	}
 	if len(p.Extra) > 0 {
@@ -232,6 +143,72 @@ func AppendRecord(dst []byte, p *template.Part, t int64, key bool, keyAt, lastAt
 		}
 	}
 	return dst
+}
+
+// appendValues appends the values that differ from st's, and moves st to them.
+func appendValues(dst []byte, p *template.Part, st *template.LogState) []byte {
+	// The bitmap's place is taken first and given back when it says nothing.
+	n := p.Block.Len()
+	at := len(dst)
+	first := at + 1 + (n+63)/64*8
+	dst = slices.Grow(dst, first-at+maxValueBytes*n+8)[:first]
+	dst[at] = changesBitmap
+	values, old, exponents, states := p.Values[:n], st.Values[:n], st.Exponents[:n], p.States
+	with, changed := 0, 0
+	word := uint64(0) // of the bitmap
+	for i, v := range values {
+		if states != nil && states[i] != template.Value {
+			continue
+		}
+		if o := old[i]; math.Float64bits(v) != math.Float64bits(o) {
+			word |= 1 << (with & 63)
+			changed++
+			old[i] = v
+			// Most differences are small whole numbers.
+			if d := int64(v - o); d < 1<<19 && d > -1<<19 && math.Float64bits(o+float64(d)) == math.Float64bits(v) {
+				switch u := uint32(zigzag(d) << 1); {
+				case u < 1<<7:
+					dst = append(dst, byte(u))
+				case u < 1<<14:
+					dst = append(dst, byte(u)|0x80, byte(u>>7))
+				default:
+					dst = append(dst, byte(u)|0x80, byte(u>>7)|0x80, byte(u>>14))
+				}
+			} else {
+				dst = appendValue(dst, o, v, &exponents[i])
+			}
+		}
+		if with++; with&63 == 0 {
+			binary.LittleEndian.PutUint64(dst[at+1+with/8-8:], word)
+			word = 0
+		}
+	}
+	if with&63 != 0 {
+		binary.LittleEndian.PutUint64(dst[at+1+with/64*8:], word)
+	}
+	switch keep := at + 1 + (with+7)/8; {
+	case changed == 0:
+		dst = append(dst[:at], changesNone)
+	case changed == with:
+		dst[at] = changesAll
+		dst = dst[:at+1+copy(dst[at+1:], dst[first:])]
+	case keep < first:
+		dst = dst[:keep+copy(dst[keep:], dst[first:])]
+	}
+	return dst
+}
+
+// moveStarts makes st's starts the part's, and says whether they were already.
+func moveStarts(st *template.LogState, p *template.Part) (same bool) {
+	if same = len(st.Starts) > 0; !same {
+		st.Starts = append(st.Starts, make([]int64, len(p.Starts))...)
+	}
+	for i, start := range p.Starts {
+		if st.Starts[i] != start && p.State(i) == template.Value {
+			st.Starts[i], same = start, false
+		}
+	}
+	return same
 }
 
 // buffers holds byte slices between columns.

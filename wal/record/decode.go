@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 
 	"github.com/klauspost/compress/s2"
 
@@ -25,7 +26,7 @@ func parseLinks(body []byte) (l links, err error) {
 		return l, fmt.Errorf("record of an unknown version: %w", errRecord)
 	}
 	l.flags = body[1]
-	if l.flags&^(flagKey|flagStates|flagTimes|flagStarts|flagExtras) != 0 {
+	if l.flags&^(flagKey|flagStates|flagTimes|flagStarts|flagExtras|flagSame) != 0 {
 		return l, fmt.Errorf("record flags %#x: %w", l.flags, errRecord)
 	}
 	if l.key = l.flags&flagKey != 0; l.key {
@@ -44,11 +45,13 @@ func parseLinks(body []byte) (l links, err error) {
 // column is the state of decoding one block's chain of records: a part whose
 // Values are those as of the last record. Its memory is used again.
 type column struct {
-	part   template.Part
-	states []template.State
-	times  []int64
-	starts []int64
-	raw    []byte
+	part       template.Part
+	states     []template.State
+	exponents  []uint8 // by slot, as announced since the key
+	times      []int64
+	starts     []int64
+	haveStarts bool // starts are those of a record since the key
+	raw        []byte
 }
 
 // reset makes the column that of a block before any record.
@@ -57,9 +60,10 @@ func (c *column) reset(b *template.Block) {
 	if cap(c.part.Values) < n {
 		c.part.Values = make([]float64, n, template.MaxSlots)
 		c.states = make([]template.State, n, template.MaxSlots)
+		c.exponents = make([]uint8, n, template.MaxSlots)
 	}
 	c.part = template.Part{Block: b, Values: c.part.Values[:n], Extra: c.part.Extra[:0]}
-	c.states = c.states[:n]
+	c.states, c.exponents = c.states[:n], c.exponents[:n]
 }
 
 // decode applies a record at time t to the column. After an error the column
@@ -68,6 +72,8 @@ func (c *column) decode(body []byte, l links, t int64) error {
 	n := c.part.Block.Len()
 	if l.key {
 		clear(c.part.Values)
+		clear(c.exponents)
+		c.haveStarts = false
 	}
 	c.part.States, c.part.Times, c.part.Starts, c.part.Extra = nil, nil, nil, c.part.Extra[:0]
 	b := body[l.bodyStart:]
@@ -91,51 +97,36 @@ func (c *column) decode(body []byte, l links, t int64) error {
 		}
 		c.part.States = c.states
 	}
-	if len(b) == 0 {
-		return fmt.Errorf("changes: %w", errRecord)
+	b, err := c.values(b, with)
+	if err != nil {
+		return err
 	}
-	mode := b[0]
-	b = b[1:]
-	var bits []byte
-	switch mode {
-	case changesNone, changesAll:
-	case changesBitmap:
-		if len(b) < (with+7)/8 {
-			return fmt.Errorf("bitmap: %w", errRecord)
-		}
-		bits, b = b[:(with+7)/8], b[(with+7)/8:]
-	default:
-		return fmt.Errorf("changes %d: %w", mode, errRecord)
-	}
-	if mode != changesNone {
-		values := c.part.Values
-		k := 0
-		for i := range values {
-			if c.part.States != nil && c.part.States[i] != template.Value {
-				continue
-			}
-			if bits == nil || bits[k/8]&(1<<(k%8)) != 0 {
-				v, size, ok := value(b, values[i])
-				if !ok {
-					return fmt.Errorf("value of slot %d: %w", i, errRecord)
-				}
-				values[i], b = v, b[size:]
-			}
-			k++
-		}
-	}
-	var err error
 	if l.flags&flagTimes != 0 {
-		if c.times, b, err = c.timestamps(c.times, b, t, template.NoTime); err != nil {
+		if cap(c.times) < n {
+			c.times = make([]int64, n, template.MaxSlots)
+		}
+		c.times = c.times[:n]
+		if b, err = c.timestamps(c.times, b, t, template.NoTime); err != nil {
 			return err
 		}
 		c.part.Times = c.times
 	}
 	if l.flags&flagStarts != 0 {
-		if c.starts, b, err = c.timestamps(c.starts, b, t, 0); err != nil {
-			return err
+		if l.flags&flagSame == 0 {
+			if !c.haveStarts {
+				c.starts = append(c.starts[:0], make([]int64, n)...)
+				c.haveStarts = true
+			}
+			if b, err = c.timestamps(c.starts, b, t, 0); err != nil {
+				return err
+			}
+		}
+		if !c.haveStarts {
+			return fmt.Errorf("starts of no record: %w", errRecord)
 		}
 		c.part.Starts = c.starts
+	} else if l.flags&flagSame != 0 {
+		return fmt.Errorf("record flags %#x: %w", l.flags, errRecord)
 	}
 	if l.flags&flagExtras != 0 {
 		if b, err = c.extras(b, t); err != nil {
@@ -148,77 +139,111 @@ func (c *column) decode(body []byte, l links, t int64) error {
 	return nil
 }
 
-// value reads the difference to old.
-func value(b []byte, old float64) (v float64, size int, ok bool) {
+// values reads the values that differ from those of the record before; with
+// is the number of slots that have one.
+func (c *column) values(b []byte, with int) (rest []byte, err error) {
 	if len(b) == 0 {
-		return 0, 0, false
+		return nil, fmt.Errorf("changes: %w", errRecord)
 	}
-	if b[0]&3 == tagBits {
-		shift, n := int(b[0]>>2&7), int(b[0]>>5)+1
-		if len(b) < 1+n || shift+n > 8 {
-			return 0, 0, false
+	mode := b[0]
+	b = b[1:]
+	var bitmap []byte
+	switch size := (with + 7) / 8; mode {
+	case changesNone:
+		return b, nil
+	case changesAll:
+	case changesBitmap:
+		if len(b) < size {
+			return nil, fmt.Errorf("bitmap: %w", errRecord)
 		}
-		var x uint64
-		for i := range n {
-			x |= uint64(b[1+i]) << (8 * i)
+		bitmap, b = b[:size], b[size:]
+	default:
+		return nil, fmt.Errorf("changes %d: %w", mode, errRecord)
+	}
+	var todo [template.MaxSlots / 64]uint64 // the slots whose values follow
+	if c.part.States == nil && bitmap != nil {
+		for i, x := range bitmap {
+			todo[i/8] |= uint64(x) << (i % 8 * 8)
 		}
-		return math.Float64frombits(math.Float64bits(old) ^ x<<(8*shift)), 1 + n, true
+		if with%64 != 0 && todo[with/64]>>(with%64) != 0 {
+			return nil, fmt.Errorf("bitmap: %w", errRecord)
+		}
+	} else {
+		k := 0
+		for i := range c.part.Values {
+			if c.part.State(i) == template.Value {
+				if bitmap == nil || bitmap[k/8]&(1<<(k%8)) != 0 {
+					todo[i/64] |= 1 << (i % 64)
+				}
+				k++
+			}
+		}
 	}
-	u, k := binary.Uvarint(b)
-	if k <= 0 {
-		return 0, 0, false
+	values := c.part.Values
+	exponents := c.exponents[:len(values)]
+	for w, word := range todo {
+		for ; word != 0; word &= word - 1 {
+			i := w*64 + bits.TrailingZeros64(word)
+			if len(b) >= 3 && b[0]&1 == 0 { // a small whole number, most often
+				u, size := uint32(b[0]), 1
+				if u >= 0x80 {
+					u = u&0x7f | uint32(b[1])<<7
+					size = 2
+					if u >= 1<<14 {
+						u = u&(1<<14-1) | uint32(b[2])<<14
+						size = 3
+					}
+				}
+				if u < 1<<21 {
+					values[i] += float64(int32(u>>2) ^ -int32(u>>1&1))
+					b = b[size:]
+					continue
+				}
+			}
+			v, size := value(b, values[i], &exponents[i])
+			if size == 0 {
+				return nil, fmt.Errorf("value of slot %d: %w", i, errRecord)
+			}
+			values[i], b = v, b[size:]
+		}
 	}
-	switch u & 3 {
-	case tagInteger:
-		o, whole := whole(old)
-		return float64(o + unzigzag(u>>2)), k, whole
-	case tagDecimal:
-		e := uint8(u>>2&7) + 1
-		o, exact := scaled(old, e)
-		return float64(o+unzigzag(u>>5)) / pow10[e], k, exact
-	}
-	return 0, 0, false
+	return b, nil
 }
 
-// timestamps reads a column into dst's memory, by slot.
-func (c *column) timestamps(dst []int64, b []byte, t, none int64) (column []int64, rest []byte, err error) {
+// timestamps reads a column into dst, by slot; what it holds of slots without a
+// value stays.
+func (c *column) timestamps(dst []int64, b []byte, t, none int64) (rest []byte, err error) {
 	size, k := binary.Uvarint(b)
 	if k <= 0 || size > uint64(len(b)-k) {
-		return dst, nil, fmt.Errorf("timestamps: %w", errRecord)
+		return nil, fmt.Errorf("timestamps: %w", errRecord)
 	}
 	packed := b[k : k+int(size)]
 	rest = b[k+int(size):]
 	n, err := s2.DecodedLen(packed)
 	if err != nil || n > 20*template.MaxSlots {
-		return dst, nil, fmt.Errorf("timestamps: %w", errRecord)
+		return nil, fmt.Errorf("timestamps: %w", errRecord)
 	}
 	raw, err := s2.Decode(c.raw[:cap(c.raw)], packed)
 	if err != nil {
-		return dst, nil, fmt.Errorf("timestamps: %w: %w", errRecord, err)
+		return nil, fmt.Errorf("timestamps: %w: %w", errRecord, err)
 	}
 	c.raw = raw
-	slots := c.part.Block.Len()
-	if cap(dst) < slots {
-		dst = make([]int64, slots, template.MaxSlots)
-	}
-	dst = dst[:slots]
 	run, current, last := uint64(0), none, int64(0)
 	for i := range dst {
 		if c.part.State(i) != template.Value {
-			dst[i] = none
 			continue
 		}
 		if run == 0 {
 			u, k := binary.Uvarint(raw)
 			if k <= 0 || u>>1 == 0 {
-				return dst, nil, fmt.Errorf("timestamps: %w", errRecord)
+				return nil, fmt.Errorf("timestamps: %w", errRecord)
 			}
 			raw = raw[k:]
 			run, current = u>>1, none
 			if u&1 == 0 {
 				d, k := binary.Varint(raw)
 				if k <= 0 {
-					return dst, nil, fmt.Errorf("timestamps: %w", errRecord)
+					return nil, fmt.Errorf("timestamps: %w", errRecord)
 				}
 				raw = raw[k:]
 				last += d
@@ -229,9 +254,9 @@ func (c *column) timestamps(dst []int64, b []byte, t, none int64) (column []int6
 		run--
 	}
 	if run != 0 || len(raw) != 0 {
-		return dst, nil, fmt.Errorf("timestamps: %w", errRecord)
+		return nil, fmt.Errorf("timestamps: %w", errRecord)
 	}
-	return dst, rest, nil
+	return rest, nil
 }
 
 // extras reads what does not fit a column.

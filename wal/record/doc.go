@@ -5,7 +5,8 @@
 // difference to the block's last values, puts a block's anchor before its first
 // record in a segment, and hands the group to wal. The path up: Entries lists
 // the records from a position on by their frame headers alone; Load gives their
-// columns, from the ring of newest ones or decoded.
+// columns, from the ring of newest ones or decoded. Summary and Dump show a
+// log to people.
 //
 // # Anchor
 //
@@ -16,22 +17,30 @@
 // # Record
 //
 //	version u8 (1)
-//	flags   u8: 1 key, 2 states, 4 times, 8 starts, 16 extras
+//	flags   u8: 1 key, 2 states, 4 times, 8 starts, 16 extras, 32 starts are those of the record before
 //	key u32, previous u32, little-endian: offsets in the segment; absent in a key
 //	states  when flagged: runs of uvarint(length<<2 | state), for all slots; else every slot has a value
 //	changes u8: 0 no value differs from the last one, 1 all do, 2 a bitmap follows (bit i%8 of byte i/8 for the i-th
 //	        slot that has a value)
-//	values  of those that differ, by slot, each by the two low bits of its first byte:
-//	        0 integer   uvarint(zigzag(new-old)<<2): both are whole, below 2^53, not -0
-//	        1 bits      u8 (1 | t<<2 | (n-1)<<5), then n bytes: (new XOR old)>>(8t), little-endian
-//	        2 decimal   uvarint(zigzag(new-old)<<5 | (e-1)<<2 | 2), in units of 10^-e
+//	values  of those that differ, by slot, each told by the low bits of its first byte:
+//	        integer  .......0  uvarint(zigzag(new-old)<<1): old plus it, as floats, is new, bit for bit
+//	        decimal  ......11  uvarint(zigzag(d)<<2 | 3): new is (round(old*10^e) + d) / 10^e, e as last announced for the slot
+//	        bits     nnnttt01  n+1 bytes follow: (new XOR old)>>(8t), little-endian; t at most 6, t+n at most 7
+//	        decimal  nnnttt01  with t = 7: announces e = n+1; with t = 6 and n at least 2: announces e = n+7; uvarint(zigzag(d)) follows
 //	times   when flagged, of slots that have a value: a column, see below
-//	starts  when flagged, of slots that have a value: a column
+//	starts  when flagged with 8 and not with 32, of slots that have a value: a column
 //	extras  when flagged: uvarint count, then of each: uvarint slots since the last one, kind u8,
-//	        varint time-batch time, value 8 bytes, and for exemplars uvarint number of strings and the strings
+//	        varint time-batch time, value 8 bytes, and for exemplars uvarint number of strings, each its uvarint length and its bytes
 //
 // The old value of a slot is the last one that the chain of records from the
-// key on has for it, 0 in a key. A column is uvarint length and S2 bytes of
-// runs: uvarint(length<<1 | none), and unless none varint(offset to the batch's time
-// minus the offset of the run before).
+// key on has for it, 0 in a key; announcements hold until the next key. The
+// starts of the record before are, by slot, the last that the chain has. A
+// column is uvarint length and S2 bytes of runs: uvarint(length<<1 | none),
+// and unless none varint(offset to the batch's time minus the offset of the
+// run before, 0 at first).
+//
+// All floats come back bit for bit: negative zero, NaN with payload,
+// infinities, integers beyond 2^53. A body that says anything else is an
+// error, never a panic, and makes its reader allocate nothing beyond the
+// column of the block that it leans on and what it holds itself.
 package record

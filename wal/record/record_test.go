@@ -212,10 +212,10 @@ func FuzzDecodeRecord(f *testing.F) {
 	b := testBlock("a", 50)
 	r := rand.New(rand.NewPCG(1, 2))
 	p := template.Part{Block: b}
-	values, exps := make([]float64, 50), make([]uint8, 50)
-	for i := range 10 {
+	var e encoder
+	for range 10 {
 		randomPart(r, &p, 1000)
-		f.Add(AppendRecord(nil, &p, 1000, i == 0, 48, 99, values, exps))
+		f.Add(e.next(nil, &p, 1000))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		l, err := parseLinks(body)
@@ -228,128 +228,4 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Fatal("negative number of samples")
 		}
 	})
-}
-
-// The shapes of an edge cluster: what a record costs in bytes and time.
-func shapes() map[string]func(scrape int) (*template.Block, []float64) {
-	const n = 1000
-	r := rand.New(rand.NewPCG(3, 4))
-	blocks := map[string]*template.Block{}
-	values := map[string][]float64{}
-	step := map[string]func(i int, v float64) float64{
-		"kube-state": func(_ int, v float64) float64 { return v },
-		"cadvisor": func(i int, v float64) float64 {
-			switch i / 50 % 20 {
-			case 0, 1, 2:
-				return v + 0.37*(0.5+r.Float64())
-			case 8, 9, 12, 17, 18, 19:
-				return v
-			}
-			return v + float64(int(4096*(0.5+r.Float64())))
-		},
-		"application": func(i int, v float64) float64 {
-			if i/14%2 == 0 {
-				return v
-			}
-			return v + float64(int(float64(i%14)*(0.5+r.Float64())))
-		},
-		"node": func(i int, v float64) float64 {
-			if i%2 == 0 {
-				return v
-			}
-			return v + 0.01*float64(r.IntN(100))
-		},
-	}
-	out := map[string]func(int) (*template.Block, []float64){}
-	for name, f := range step {
-		blocks[name] = testBlock(name, n)
-		values[name] = make([]float64, n)
-		for i := range n {
-			values[name][i] = float64(r.IntN(1e6))
-		}
-		out[name] = func(int) (*template.Block, []float64) {
-			for i, v := range values[name] {
-				values[name][i] = f(i, v)
-			}
-			return blocks[name], values[name]
-		}
-	}
-	return out
-}
-
-func TestRecordsAreSmall(t *testing.T) {
-	total, samples := 0, 0
-	for name, next := range shapes() {
-		bytes, count := 0, 0
-		var values []float64
-		var exps []uint8
-		for i := range 64 {
-			b, v := next(i)
-			if values == nil {
-				values, exps = make([]float64, b.Len()), make([]uint8, b.Len())
-			}
-			bytes += len(AppendRecord(nil, &template.Part{Block: b, Values: v}, 1000, i%keyEvery == 0, 0, 0, values, exps))
-			count += b.Len()
-		}
-		t.Logf("shape=%s %.2f bytes per sample", name, float64(bytes)/float64(count))
-		total += bytes
-		samples += count
-	}
-	if got := float64(total) / float64(samples); got > 1.9 {
-		t.Errorf("%.2f bytes per sample over all shapes, at most 1.9 are allowed", got)
-	}
-}
-
-func BenchmarkAppendRecord(b *testing.B) {
-	for name, next := range shapes() {
-		b.Run("shape="+name, func(b *testing.B) {
-			block, v := next(0)
-			values, exps := make([]float64, block.Len()), make([]uint8, block.Len())
-			columns := make([][]float64, 32)
-			for i := range columns {
-				_, v = next(i)
-				columns[i] = append([]float64(nil), v...)
-			}
-			p := template.Part{Block: block}
-			var buf []byte
-			b.ReportAllocs()
-			i := 0
-			for b.Loop() {
-				p.Values = columns[i%32]
-				buf = AppendRecord(buf[:0], &p, 1000, i%keyEvery == 0, 0, 0, values, exps)
-				i++
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(i*block.Len()), "ns/sample")
-		})
-	}
-}
-
-func BenchmarkDecodeRecord(b *testing.B) {
-	for name, next := range shapes() {
-		b.Run("shape="+name, func(b *testing.B) {
-			block, _ := next(0)
-			values, exps := make([]float64, block.Len()), make([]uint8, block.Len())
-			var bodies [32][]byte
-			for i := range bodies {
-				_, v := next(i)
-				bodies[i] = AppendRecord(nil, &template.Part{Block: block, Values: v}, 1000, i == 0, 0, 0, values, exps)
-			}
-			var c column
-			c.reset(block)
-			b.ReportAllocs()
-			i := 0
-			for b.Loop() {
-				body := bodies[i%32]
-				l, err := parseLinks(body)
-				if err == nil {
-					err = c.decode(body, l, 1000)
-				}
-				if err != nil {
-					b.Fatal(err)
-				}
-				i++
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(i*block.Len()), "ns/sample")
-		})
-	}
 }

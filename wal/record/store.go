@@ -136,10 +136,6 @@ func (s *Store) encode(e *encoding, b *template.Batch, segment uint64) {
 		anchored := st.Segment == segment
 		f := wal.Frame{Kind: wal.Record, Samples: uint32(p.Samples()), Time: b.Time, Ref: st.Anchor}
 		if !anchored {
-			if st.Values == nil {
-				st.Values = make([]float64, p.Block.Len())
-				st.Exponents = make([]uint8, p.Block.Len())
-			}
 			start := len(e.body)
 			e.body = AppendAnchor(e.body, p.Block)
 			e.spans = append(e.spans, span{start, len(e.body)})
@@ -148,7 +144,7 @@ func (s *Store) encode(e *encoding, b *template.Batch, segment uint64) {
 		}
 		key := !anchored || st.SinceKey >= keyEvery-1
 		start := len(e.body)
-		e.body = AppendRecord(e.body, p, b.Time, key, st.Key, st.Last, st.Values, st.Exponents)
+		e.body = AppendRecord(e.body, p, b.Time, key, st)
 		e.spans = append(e.spans, span{start, len(e.body)})
 		e.parts = append(e.parts, len(e.frames))
 		if key {

@@ -58,7 +58,7 @@ func scale(s scaling, current, least, most int) (shards int, desired float64) {
 	}
 	lower, upper := float64(current)*(1-scaleTolerance), float64(current)*(1+scaleTolerance)
 	n := math.Ceil(desired)
-	if n > lower && n < upper || n < float64(current) && s.behind > 10 {
+	if n >= lower && n <= upper || n < float64(current) && s.behind > 10 {
 		return current, desired
 	}
 	return int(min(max(n, float64(least)), float64(most))), desired

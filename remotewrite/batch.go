@@ -1,0 +1,72 @@
+package remotewrite
+
+import (
+	"promagent/remotewrite/wire"
+	"promagent/template"
+)
+
+// batch is a shard's next request: slots and values only, 18 bytes per sample.
+// What they mean is in the plans that they were dealt by.
+type batch struct {
+	first  At     // of the first sample
+	passed uint64 // samples in the log before the step of the first sample
+
+	parts     []batchPart
+	slots     []uint16
+	times     []int64 // ms
+	values    []float64
+	starts    []int64 // empty, or by sample; 0: unknown
+	exemplars []batchExemplar
+}
+
+// batchPart is a run of samples of one block.
+type batchPart struct {
+	plan *wire.BlockPlan
+	end  int // number of samples up to and with this part
+}
+
+type batchExemplar struct {
+	sample int // that it belongs to
+	template.Extra
+}
+
+// len is what counts towards the size of a batch: samples and exemplars.
+func (b *batch) len() int { return len(b.slots) + len(b.exemplars) }
+
+// samples is the number of samples.
+func (b *batch) samples() int { return len(b.slots) }
+
+// add appends a sample.
+func (b *batch) add(plan *wire.BlockPlan, slot int, t int64, v float64, start int64) {
+	if n := len(b.parts); n == 0 || b.parts[n-1].plan != plan {
+		b.parts = append(b.parts, batchPart{plan: plan})
+	}
+	if start != 0 && len(b.starts) == 0 {
+		b.starts = append(b.starts, make([]int64, len(b.slots))...)
+		if len(b.slots) == 0 {
+			b.starts = append(b.starts, start)[:0:cap(b.starts)]
+		}
+	}
+	if start != 0 || len(b.starts) > 0 {
+		b.starts = append(b.starts, start)
+	}
+	b.slots = append(b.slots, uint16(slot))
+	b.times = append(b.times, t)
+	b.values = append(b.values, v)
+	b.parts[len(b.parts)-1].end = len(b.slots)
+}
+
+// addExemplar appends an exemplar of the sample added last.
+func (b *batch) addExemplar(x template.Extra) {
+	b.exemplars = append(b.exemplars, batchExemplar{len(b.slots) - 1, x})
+}
+
+// reset empties the batch and keeps its memory, but not the plans.
+func (b *batch) reset() {
+	clear(b.parts)
+	clear(b.exemplars)
+	*b = batch{
+		parts: b.parts[:0], slots: b.slots[:0], times: b.times[:0], values: b.values[:0],
+		starts: b.starts[:0], exemplars: b.exemplars[:0],
+	}
+}

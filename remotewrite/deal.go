@@ -1,0 +1,156 @@
+package remotewrite
+
+import (
+	"math"
+	"time"
+
+	"promagent/remotewrite/wire"
+	"promagent/template"
+)
+
+// sheet is a step being dealt: the columns of its entries, copied from the
+// log, and how far dealing has come. Its memory serves one step after the other.
+type sheet struct {
+	step    step
+	at      At // of the step
+	plan    *wire.BlockPlan
+	slots   int
+	columns []column
+	live    int // columns in use
+
+	slot, column, k int // the next sample
+}
+
+// column is one entry's part. The slices that the part did not have are empty.
+type column struct {
+	entry  int // within the step
+	time   int64
+	states []template.State
+	values []float64
+	times  []int64
+	starts []int64
+	extras []template.Extra
+	extra  []template.Extra // those of extras that have not been dealt
+}
+
+// tally counts what dealing has decided.
+type tally struct {
+	dealt, dropped, tooOld, exemplars uint64
+	highest                           int64 // time of the newest sample dealt, ms
+}
+
+// load reads a step's entries. It returns the samples that could not be read.
+func (s *sheet) load(src source, st step, at At, plan func(*template.Block) *wire.BlockPlan) (missing uint64, err error) {
+	s.step, s.at, s.plan, s.slots, s.live = st, at, nil, 0, 0
+	s.slot, s.column, s.k = 0, 0, 0
+	missing = st.samples
+	err = src.Load(st.entries, func(i int, p *template.Part, t int64) error {
+		if s.plan == nil {
+			s.plan, s.slots = plan(p.Block), p.Block.Len()
+		}
+		if s.live == len(s.columns) {
+			s.columns = append(s.columns, column{})
+		}
+		c := &s.columns[s.live]
+		s.live++
+		c.entry, c.time = i, t
+		c.states = append(c.states[:0], p.States...)
+		c.values = append(c.values[:0], p.Values...)
+		c.times = append(c.times[:0], p.Times...)
+		c.starts = append(c.starts[:0], p.Starts...)
+		clear(c.extras)
+		c.extras = append(c.extras[:0], p.Extra...)
+		c.extra = c.extras
+		missing -= min(missing, uint64(st.entries[i].Samples))
+		return nil
+	})
+	return missing, err
+}
+
+// deal gives the sheet's samples to the lanes of their shards, slot by slot,
+// each slot's in order of time, and says whether it has dealt all. It stops
+// where a lane has no room, and goes on there. Samples before oldest, ms, are
+// dropped. The caller holds the ledger's mutex.
+func (s *sheet) deal(led *ledger, now time.Time, oldest int64, exemplars bool, n *tally) bool {
+	skipping := false
+	for i := range led.lanes {
+		skipping = skipping || s.at.Before(led.lanes[i].skip)
+	}
+	for ; s.slot < s.slots; s.slot, s.column, s.k = s.slot+1, 0, 0 {
+		keep := s.plan.Keep(s.slot)
+		shard := int(s.plan.Hash(s.slot) % uint64(len(led.lanes)))
+		for ; s.column < s.live; s.column, s.k = s.column+1, 0 {
+			c := &s.columns[s.column]
+			for more := true; more; s.k++ {
+				t, v, start, ok := c.sample(s.slot, s.k)
+				at := s.at
+				at.Slot, at.Nth = uint16(s.slot), nth(c.entry, s.k)
+				var b *batch
+				switch {
+				case !ok || skipping && at.Before(led.lanes[shard].skip):
+				case !keep:
+					n.dropped++
+				case t < oldest:
+					n.tooOld++
+				default:
+					if b = led.batchFor(shard, at, now); b == nil {
+						return false
+					}
+					b.add(s.plan, s.slot, t, v, start)
+					n.dealt++
+					n.highest = max(n.highest, t)
+				}
+				if !exemplars {
+					b = nil
+				}
+				more = c.follow(s.slot, s.k, b, n)
+			}
+		}
+	}
+	return true
+}
+
+// sample is the k-th sample of a slot: the column's own, then the further ones.
+func (c *column) sample(slot, k int) (t int64, v float64, start int64, ok bool) {
+	if k > 0 {
+		return c.extra[0].Time, c.extra[0].Value, 0, true
+	}
+	state := template.Value
+	if len(c.states) > 0 {
+		state = c.states[slot]
+	}
+	switch state {
+	case template.Absent:
+		return 0, 0, 0, false
+	case template.Stale:
+		return c.time, math.Float64frombits(template.StaleNaN), 0, true
+	}
+	t = c.time
+	if len(c.times) > 0 && c.times[slot] != template.NoTime {
+		t = c.times[slot]
+	}
+	if len(c.starts) > 0 {
+		start = c.starts[slot]
+	}
+	return t, c.values[slot], start, true
+}
+
+// follow takes the extras that follow the slot's k-th sample off the column;
+// exemplars go to b, unless nil. It says whether a further sample comes next.
+func (c *column) follow(slot, k int, b *batch, n *tally) bool {
+	if k > 0 {
+		c.extra = c.extra[1:]
+	}
+	for len(c.extra) > 0 && c.extra[0].Slot <= slot {
+		x := &c.extra[0]
+		if x.Slot == slot && x.Kind == template.Sample {
+			return true
+		}
+		if x.Slot == slot && x.Kind == template.Exemplar && b != nil {
+			b.addExemplar(*x)
+			n.exemplars++
+		}
+		c.extra = c.extra[1:]
+	}
+	return false
+}

@@ -1,0 +1,621 @@
+package remotewrite
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"promagent/remotewrite/wire"
+	"promagent/template"
+	"promagent/wal"
+	"promagent/wal/record"
+)
+
+// The model of delivery: the production code that walks the log, deals samples
+// and keeps the books runs against a log in memory, under schedules that a
+// seed decides: shards of any speed, answers that get lost, kills at any
+// moment with a cursor as of any earlier moment, restarts, reloads,
+// resharding, segments deleted under the reader or cut off at the end, bodies
+// that cannot be read, data that is live now and backlog then. A sample's
+// value is its number in the log.
+//
+// What must hold is in check and in receive.
+
+// modelSample is a sample and what became of it.
+type modelSample struct {
+	series    string
+	delivered int  // times
+	finalAt   int  // moment of the final answer; 0: none
+	gone      bool // cut off by a power loss: not promised
+}
+
+type modelEntry struct {
+	record.Entry
+	part    template.Part
+	numbers []int // of its samples
+	bad     bool  // its body cannot be read
+}
+
+type modelSegment struct {
+	id      uint64
+	before  uint64
+	size    uint32
+	entries []modelEntry
+	anchors map[*template.Block]uint32
+	gone    bool
+}
+
+// modelLog is the log in memory. It implements source.
+type modelLog struct {
+	segments []*modelSegment
+	samples  []*modelSample
+	count    uint64 // of samples in the log, as segments count them
+	perCall  int
+}
+
+func (l *modelLog) roll() {
+	id := uint64(1)
+	if n := len(l.segments); n > 0 {
+		id = l.segments[n-1].id + 1
+	}
+	l.segments = append(l.segments, &modelSegment{id: id, before: l.count, size: 48, anchors: map[*template.Block]uint32{}})
+}
+
+func (l *modelLog) active() *modelSegment { return l.segments[len(l.segments)-1] }
+
+func (l *modelLog) end() wal.Pos {
+	s := l.active()
+	return wal.Pos{Segment: s.id, Offset: s.size}
+}
+
+func (l *modelLog) Before(segment uint64) (uint64, bool) {
+	for _, s := range l.segments {
+		if s.id == segment && !s.gone {
+			return s.before, true
+		}
+	}
+	return 0, false
+}
+
+func (l *modelLog) Entries(from wal.Pos, max int) ([]record.Entry, wal.Pos, error) {
+	for _, s := range l.segments {
+		if s.gone || s.id < from.Segment {
+			continue
+		}
+		i := 0
+		if s.id == from.Segment {
+			for i < len(s.entries) && s.entries[i].Pos.Offset < from.Offset {
+				i++
+			}
+		}
+		if i == len(s.entries) {
+			continue
+		}
+		var out []record.Entry
+		for ; i < len(s.entries) && len(out) < min(max, l.perCall); i++ {
+			out = append(out, s.entries[i].Entry)
+		}
+		next := wal.Pos{Segment: s.id, Offset: s.size}
+		if i < len(s.entries) {
+			next.Offset = s.entries[i].Pos.Offset
+		}
+		return out, next, nil
+	}
+	return nil, l.end(), nil
+}
+
+func (l *modelLog) Load(es []record.Entry, f func(int, *template.Part, int64) error) error {
+	for i, e := range es {
+		for _, s := range l.segments {
+			if s.id != e.Pos.Segment || s.gone {
+				continue
+			}
+			for j := range s.entries {
+				if me := &s.entries[j]; me.Pos == e.Pos && !me.bad {
+					if err := f(i, &me.part, me.Time); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// modelTarget is a scrape loop: its living series and the blocks they are in.
+type modelTarget struct {
+	labels labels.Labels
+	shared bool // its series are those of another target
+	slots  map[string]modelSlot
+	blocks []*template.Block
+	names  []string // of the series that it may expose
+}
+
+type modelSlot struct {
+	block *template.Block
+	slot  int
+}
+
+// model is one run.
+type model struct {
+	t       *testing.T
+	rnd     *rand.Rand
+	log     modelLog
+	targets []*modelTarget
+	clock   int64 // ms
+	moment  int
+
+	// The process under test.
+	mu      sync.Mutex
+	led     *ledger
+	walk    *walk
+	sheet   sheet
+	dealing bool
+	plans   map[*template.Block]*wire.BlockPlan
+	tally   tally
+
+	// What is on disk.
+	saved   []byte
+	savedAt int
+
+	newest    map[string]int // per series the number delivered last for the first time
+	lost      uint64         // as counted
+	kills     int            // and restarts
+	corrupted bool
+	trace     []string
+}
+
+func newModel(t *testing.T, seed uint64) *model {
+	m := &model{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), plans: map[*template.Block]*wire.BlockPlan{}, newest: map[string]int{}, clock: 1_000_000}
+	m.log.perCall = 1 + m.rnd.IntN(12)
+	m.log.roll()
+	for i := range 1 + m.rnd.IntN(4) {
+		tg := &modelTarget{labels: labels.FromStrings("instance", strconv.Itoa(i), "job", "j"), slots: map[string]modelSlot{}}
+		if m.rnd.IntN(4) == 0 { // a pair with the first target
+			tg.shared = m.rnd.IntN(2) == 0
+			tg.labels = labels.FromStrings("instance", "0", "job", "j", "zone", strconv.Itoa(i))
+		}
+		for n := range 1 + m.rnd.IntN(9) {
+			tg.names = append(tg.names, fmt.Sprintf("m%d", n))
+		}
+		m.targets = append(m.targets, tg)
+	}
+	end := m.log.end()
+	first := State{Spans: []Span{{Run, end, end, 0}}}
+	for range 1 + m.rnd.IntN(4) {
+		first.Ats = append(first.Ats, first.Spans[0].begin())
+	}
+	m.saved = first.AppendTo(nil)
+	m.start()
+	return m
+}
+
+func (m *model) logf(format string, args ...any) {
+	m.trace = append(m.trace, fmt.Sprintf(format, args...))
+}
+
+// start makes a process from what is on disk.
+func (m *model) start() {
+	var s State
+	if err := s.Decode(m.saved); err != nil {
+		m.fail("decode the saved state: %v", err)
+	}
+	lim := limits{batch: 1 + m.rnd.IntN(12), queue: 1 + m.rnd.IntN(3), waiting: 1 + m.rnd.IntN(60), deadline: time.Duration(m.rnd.IntN(3)) * time.Second}
+	m.mu.Lock()
+	m.led = newLedger(s, lim, m.now())
+	m.mu.Unlock()
+	m.walk = newWalk(&m.log, m.led, &m.mu)
+	m.dealing = false
+	for _, s := range m.log.samples { // forgotten
+		if s.finalAt > m.savedAt {
+			s.finalAt = 0
+		}
+	}
+	m.logf("start %+v", s)
+}
+
+func (m *model) now() time.Time { return time.UnixMilli(m.clock) }
+
+func (m *model) fail(format string, args ...any) {
+	m.t.Helper()
+	if n := len(m.trace); n > 100 {
+		m.trace = m.trace[n-100:]
+	}
+	for _, l := range m.trace {
+		m.t.Log(l)
+	}
+	m.t.Fatalf(format, args...)
+}
+
+// scrape appends one scrape of one target.
+func (m *model) scrape() {
+	tg := m.targets[m.rnd.IntN(len(m.targets))]
+	seg := m.log.active()
+	if m.rnd.IntN(25) == 0 { // the scrape loop begins anew: reload, restart, a target replaced by its like
+		clear(tg.slots)
+		tg.blocks = nil
+	}
+	if m.rnd.IntN(10) == 0 { // series lose their slots and will get new ones
+		for name := range tg.slots {
+			if m.rnd.IntN(2) == 0 {
+				delete(tg.slots, name)
+			}
+		}
+	}
+	if len(tg.blocks) > 1 && m.rnd.IntN(6) == 0 { // a merge: the living of two blocks move to a new one
+		a, b := tg.blocks[len(tg.blocks)-2], tg.blocks[len(tg.blocks)-1]
+		var names []string
+		for name, sl := range tg.slots {
+			if sl.block == a || sl.block == b {
+				names = append(names, name)
+				delete(tg.slots, name)
+			}
+		}
+		tg.blocks = tg.blocks[:len(tg.blocks)-2]
+		m.addBlock(tg, names)
+	}
+	var exposed, fresh []string
+	for _, name := range tg.names {
+		if m.rnd.IntN(5) == 0 {
+			continue
+		}
+		exposed = append(exposed, name)
+		if _, ok := tg.slots[name]; !ok {
+			fresh = append(fresh, name)
+		}
+	}
+	m.addBlock(tg, fresh)
+	for _, b := range tg.blocks {
+		m.appendPart(seg, tg, b, exposed)
+	}
+}
+
+func (m *model) addBlock(tg *modelTarget, names []string) {
+	if len(names) == 0 {
+		return
+	}
+	slices.Sort(names)
+	b := template.NewBuilder(tg.labels)
+	for _, name := range names {
+		sc := template.Schema{Name: name}
+		var values []string
+		if tg.shared {
+			sc.Whole, sc.Labels, values = true, []string{"instance", "job"}, []string{"0", "j"}
+		}
+		b.Add(template.Intern(sc), values)
+	}
+	block := b.Block()
+	tg.blocks = append(tg.blocks, block)
+	for i, name := range names {
+		tg.slots[name] = modelSlot{block, i}
+	}
+	m.plans[block] = modelPlan(m.t, block)
+}
+
+func (m *model) appendPart(seg *modelSegment, tg *modelTarget, b *template.Block, exposed []string) {
+	part := template.Part{Block: b, States: make([]template.State, b.Len()), Values: make([]float64, b.Len())}
+	for i := range part.States {
+		part.States[i] = template.Absent
+	}
+	e := modelEntry{}
+	number := func(name string) float64 {
+		series := tg.labels.Get("instance") + "/" + name
+		if !tg.shared { // the shared ones are those of the first target
+			series += tg.labels.Get("zone")
+		}
+		n := len(m.log.samples)
+		m.log.samples = append(m.log.samples, &modelSample{series: series})
+		e.numbers = append(e.numbers, n)
+		return float64(n)
+	}
+	for _, name := range tg.names {
+		sl, ok := tg.slots[name]
+		if !ok || sl.block != b || !slices.Contains(exposed, name) {
+			continue
+		}
+		if m.rnd.IntN(12) > 0 {
+			part.States[sl.slot] = template.Value
+			part.Values[sl.slot] = number(name)
+		}
+		for m.rnd.IntN(12) == 0 {
+			part.Extra = append(part.Extra, template.Extra{Slot: sl.slot, Kind: template.Sample, Time: m.clock, Value: number(name)})
+		}
+		if m.rnd.IntN(12) == 0 {
+			part.Extra = append(part.Extra, template.Extra{Slot: sl.slot, Kind: template.Exemplar, Time: m.clock})
+		}
+	}
+	if _, ok := seg.anchors[b]; !ok {
+		seg.anchors[b] = seg.size
+		seg.size += 20
+	}
+	slices.SortStableFunc(part.Extra, func(x, y template.Extra) int { return x.Slot - y.Slot })
+	e.part = part
+	e.Entry = modelHeader(wal.Pos{Segment: seg.id, Offset: seg.size}, m.clock, len(e.numbers), seg.anchors[b])
+	seg.size += 30
+	if m.corrupted && m.rnd.IntN(30) == 0 {
+		e.bad = true
+	}
+	seg.entries = append(seg.entries, e)
+	m.log.count += uint64(len(e.numbers))
+}
+
+// read is one move of the reader.
+func (m *model) read() verdict {
+	if !m.dealing {
+		since := m.clock - 8000
+		st, v, gone, err := m.walk.advance(since)
+		if err != nil {
+			m.fail("advance: %v", err)
+		}
+		if gone.samples > 0 {
+			m.logf("lost %d", gone.samples)
+			m.lost += gone.samples
+		}
+		if v != stepped {
+			return v
+		}
+		m.logf("step %d of %v, %d entries", st.number, m.walk.span, len(st.entries))
+		missing, err := m.sheet.load(&m.log, st, st.place(m.walk.span), func(b *template.Block) *wire.BlockPlan { return m.plans[b] })
+		if err != nil {
+			m.fail("load: %v", err)
+		}
+		m.lost += missing
+		m.dealing = true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.sheet.deal(m.led, m.now(), 0, true, &m.tally) {
+		return blocked
+	}
+	m.walk.leave(m.sheet.step)
+	m.dealing = false
+	return stepped
+}
+
+// send is one move of a shard: it takes a batch, or gets an answer.
+func (m *model) send(shard int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ln := &m.led.lanes[shard]
+	if ln.sending == nil {
+		b, wait := m.led.take(shard, m.now())
+		if b == nil && wait > 0 && m.rnd.IntN(3) == 0 {
+			m.clock += wait.Milliseconds() + 1
+		}
+		return b != nil
+	}
+	b := ln.sending
+	answer := m.rnd.IntN(4)
+	if answer > 0 { // it arrived
+		m.receive(b, answer > 1)
+	}
+	if answer > 1 { // and so did the answer
+		m.led.finished(shard, m.now())
+	}
+	return true
+}
+
+// receive is the receiver.
+func (m *model) receive(b *batch, final bool) {
+	m.moment++
+	m.logf("moment %d: received from %v final %v: %v", m.moment, b.first, final, b.values)
+	for _, v := range b.values {
+		n := int(v)
+		s := m.log.samples[n]
+		if s.delivered == 0 && !s.gone {
+			if last, ok := m.newest[s.series]; ok && last > n {
+				m.fail("series %s: sample %d arrives for the first time after %d", s.series, n, last)
+			}
+			m.newest[s.series] = n
+		}
+		if s.finalAt > 0 && s.finalAt <= m.savedAt {
+			m.fail("sample %d, final at %d, comes again after a cursor of moment %d", n, s.finalAt, m.savedAt)
+		}
+		s.delivered++
+		if final && s.finalAt == 0 {
+			s.finalAt = m.moment
+		}
+	}
+}
+
+// save writes the cursor.
+func (m *model) save() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.led.state()
+	if len(s.Spans) > 3 {
+		m.fail("%d open spans: %v", len(s.Spans), s.Spans)
+	}
+	m.logf("save %+v", s)
+	m.saved, m.savedAt = s.AppendTo(nil), m.moment
+}
+
+// kill ends the process; a power loss takes the end of the log with it.
+func (m *model) kill(power bool) {
+	m.kills++
+	if power {
+		seg := m.log.active()
+		for cut := m.rnd.IntN(6); cut > 0 && len(seg.entries) > 0; cut-- {
+			last := seg.entries[len(seg.entries)-1]
+			for _, n := range last.numbers {
+				m.log.samples[n].gone = true
+			}
+			seg.entries = seg.entries[:len(seg.entries)-1]
+			seg.size = last.Pos.Offset
+			m.log.count -= uint64(len(last.numbers))
+		}
+	}
+	m.log.roll()
+	for _, tg := range m.targets {
+		clear(tg.slots)
+		tg.blocks = nil
+	}
+	m.start()
+}
+
+// retain deletes the oldest segment.
+func (m *model) retain() {
+	for _, s := range m.log.segments[:len(m.log.segments)-1] {
+		if !s.gone {
+			s.gone = true
+			m.logf("segment %d is gone", s.id)
+			return
+		}
+	}
+}
+
+// drain lets everything finish.
+func (m *model) drain() {
+	for range 1_000_000 {
+		v := m.read()
+		m.mu.Lock()
+		m.led.flush()
+		n := m.led.outstanding()
+		m.mu.Unlock()
+		busy := false
+		for i := range m.led.lanes {
+			busy = m.send(i) || busy
+		}
+		if v == atEnd && n == 0 && !busy {
+			return
+		}
+	}
+	m.fail("does not come to an end")
+}
+
+func (m *model) run(moves int) {
+	mayKill, mayLose := m.rnd.IntN(3) > 0, m.rnd.IntN(3) == 0
+	m.corrupted = m.rnd.IntN(5) == 0
+	weights := [5]int{1 + m.rnd.IntN(8), 1 + m.rnd.IntN(8), 1 + m.rnd.IntN(8), 1 + m.rnd.IntN(3), 1}
+	slow := m.rnd.IntN(8) // this shard rarely moves
+	sum := 0
+	for _, w := range weights {
+		sum += w
+	}
+	for range moves {
+		k := m.rnd.IntN(sum)
+		i := 0
+		for ; k >= weights[i]; i++ {
+			k -= weights[i]
+		}
+		switch i {
+		case 0:
+			m.clock += int64(m.rnd.IntN(700))
+			m.scrape()
+		case 1:
+			m.read()
+		case 2:
+			shard := m.rnd.IntN(len(m.led.lanes))
+			if shard != slow || m.rnd.IntN(20) == 0 {
+				m.send(shard)
+			}
+		case 3:
+			m.save()
+		default:
+			switch m.rnd.IntN(8) {
+			case 0:
+				m.log.roll()
+			case 1:
+				if mayKill {
+					m.kill(m.rnd.IntN(2) == 0)
+				}
+			case 2:
+				if mayLose {
+					m.retain()
+				}
+			case 3:
+				m.clock += int64(m.rnd.IntN(30_000)) // what has not been read is a backlog now
+			case 4: // an orderly restart or a reload: the cursor is as of now, the log goes on
+				m.save()
+				m.kills++
+				m.start()
+			case 5:
+				m.reshard()
+			default:
+				m.mu.Lock()
+				m.led.limits.batch = 1 + m.rnd.IntN(12)
+				m.led.limits.queue = 1 + m.rnd.IntN(3)
+				m.mu.Unlock()
+			}
+		}
+	}
+	m.drain()
+	m.check()
+}
+
+func (m *model) reshard() {
+	for range 200 {
+		m.mu.Lock()
+		m.led.flush()
+		may := m.led.mayReshard()
+		if may {
+			m.led.reshard(1+m.rnd.IntN(5), m.now())
+		}
+		m.mu.Unlock()
+		if may {
+			m.save()
+			return
+		}
+		for i := range m.led.lanes {
+			m.send(i)
+		}
+	}
+}
+
+// check holds at the end: whatever is in the log was delivered, or was taken
+// by retention or corruption and has been counted.
+func (m *model) check() {
+	var missing uint64
+	for _, seg := range m.log.segments {
+		for _, e := range seg.entries {
+			for _, n := range e.numbers {
+				if s := m.log.samples[n]; s.delivered == 0 {
+					if !seg.gone && !e.bad {
+						m.fail("sample %d of %s was not delivered: entry %v", n, s.series, e.Pos)
+					}
+					missing++
+				}
+			}
+		}
+	}
+	if missing > m.lost || m.kills == 0 && missing != m.lost {
+		m.fail("%d samples were lost, %d counted, %d kills", missing, m.lost, m.kills)
+	}
+	if st := m.led.state(); m.kills == 0 && st.Passed != m.log.count {
+		m.fail("passed %d of %d samples", st.Passed, m.log.count)
+	}
+}
+
+// TestEverySampleIsDeliveredInOrder runs the model. PROMAGENT_MODEL_SEED
+// repeats one run, PROMAGENT_MODEL_RUNS sets how many there are.
+func TestEverySampleIsDeliveredInOrder(t *testing.T) {
+	if s := os.Getenv("PROMAGENT_MODEL_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		newModel(t, seed).run(400)
+		return
+	}
+	runs := 3000
+	if s := os.Getenv("PROMAGENT_MODEL_RUNS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs = n
+	}
+	for seed := range runs {
+		t.Run(strconv.Itoa(seed), func(t *testing.T) { newModel(t, uint64(seed)).run(400) })
+		if t.Failed() {
+			t.Fatalf("repeat with PROMAGENT_MODEL_SEED=%d", seed)
+		}
+	}
+}

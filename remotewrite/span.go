@@ -1,0 +1,147 @@
+package remotewrite
+
+import (
+	"hash/maphash"
+	"slices"
+
+	"promagent/template"
+	"promagent/wal/record"
+)
+
+// Limits of spans.
+const (
+	maxRun          = 4096           // entries of a run, so that positions stay close to the samples
+	maxWindow       = 16384          // entries of a window
+	maxWindowBlock  = 16             // entries of a window per block
+	maxWindowMillis = 10 * 60 * 1000 // between the first and the last entry of a window
+	maxPairs        = 64             // pairs of job and instance that are told apart per block
+)
+
+// window decides how many of the entries, which follow each other in one
+// segment, make one window: at least the first.
+func window(entries []record.Entry) int {
+	perBlock := map[record.BlockID]int{}
+	for i, e := range entries {
+		if i == maxWindow || e.Time > entries[0].Time+maxWindowMillis || perBlock[e.Block] == maxWindowBlock {
+			return i
+		}
+		perBlock[e.Block]++
+	}
+	return len(entries)
+}
+
+// step is a part of a span that is read at once: an entry of a run, or all
+// entries of a block in a window.
+type step struct {
+	number  uint32
+	entries []record.Entry
+	samples uint64
+}
+
+// steps puts a span's entries into the order of delivery. It changes the
+// order of the entries given.
+func steps(kind Kind, entries []record.Entry) []step {
+	if kind == Run {
+		out := make([]step, len(entries))
+		for i, e := range entries {
+			out[i] = step{e.Pos.Offset, entries[i : i+1], uint64(e.Samples)}
+		}
+		return out
+	}
+	number := map[record.BlockID]uint32{}
+	for _, e := range entries {
+		if _, ok := number[e.Block]; !ok {
+			number[e.Block] = uint32(len(number))
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b record.Entry) int {
+		return int(number[a.Block]) - int(number[b.Block])
+	})
+	out := make([]step, 0, len(number))
+	for i := 0; i < len(entries); {
+		st := step{number: uint32(len(out))}
+		j := i
+		for ; j < len(entries) && entries[j].Block == entries[i].Block; j++ {
+			st.samples += uint64(entries[j].Samples)
+		}
+		st.entries = entries[i:j]
+		out = append(out, st)
+		i = j
+	}
+	return out
+}
+
+// traits say whose series a block's may be: those of every target that has a
+// pair of job and instance in common with it.
+type traits struct {
+	target uint64   // the target's label set
+	pairs  []uint64 // of job and instance, ascending; nil: too many to tell
+}
+
+var traitSeed = maphash.MakeSeed()
+
+func traitsOf(b *template.Block) traits {
+	tr := traits{target: b.Target.Hash()}
+	pair := func(job, instance string) uint64 {
+		var h maphash.Hash
+		h.SetSeed(traitSeed)
+		h.WriteString(job)
+		h.WriteByte(0xff)
+		h.WriteString(instance)
+		return h.Sum64()
+	}
+	job, instance := b.Target.Get("job"), b.Target.Get("instance")
+	own := pair(job, instance)
+	plain := true
+	for _, s := range b.Schemas {
+		plain = plain && !s.Whole && !slices.Contains(s.Labels, "job") && !slices.Contains(s.Labels, "instance")
+	}
+	if plain {
+		tr.pairs = []uint64{own}
+		return tr
+	}
+	seen := map[uint64]struct{}{}
+	for it := b.Slots(); it.Next(); {
+		j, in := job, instance
+		s := b.Schemas[it.Schema]
+		if s.Whole {
+			j, in = "", ""
+		}
+		for i, name := range s.Labels {
+			switch name {
+			case "job":
+				j = b.String(it.Values[i])
+			case "instance":
+				in = b.String(it.Values[i])
+			}
+		}
+		seen[pair(j, in)] = struct{}{}
+		if len(seen) > maxPairs {
+			return tr
+		}
+	}
+	for p := range seen {
+		tr.pairs = append(tr.pairs, p)
+	}
+	slices.Sort(tr.pairs)
+	return tr
+}
+
+// mayShare says whether two different targets among the blocks may have a
+// series in common. Grouped by block, its samples would be out of order.
+func mayShare(blocks []traits) bool {
+	owner := map[uint64]uint64{} // of a pair
+	targets := map[uint64]struct{}{}
+	unknown := false
+	for _, tr := range blocks {
+		targets[tr.target] = struct{}{}
+		unknown = unknown || tr.pairs == nil
+		for _, p := range tr.pairs {
+			if t, ok := owner[p]; ok && t != tr.target {
+				return true
+			}
+			owner[p] = tr.target
+		}
+	}
+	return unknown && len(targets) > 1
+}

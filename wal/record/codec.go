@@ -2,7 +2,6 @@ package record
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -29,7 +28,8 @@ const (
 	changesBitmap = 2
 )
 
-var errRecord = errors.New("malformed record")
+// errRecord is what is wrong with a body that does not say what it should.
+var errRecord = fmt.Errorf("%w: malformed record", wal.ErrCorrupt)
 
 // AppendAnchor appends the bytes of a block's anchor.
 func AppendAnchor(dst []byte, b *template.Block) []byte {

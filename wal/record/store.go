@@ -42,16 +42,21 @@ type Store struct {
 
 	scratch sync.Pool // *encoding
 
-	notOnDisk  atomic.Uint64 // batches that were accepted without the disk
-	unreadable atomic.Uint64 // records that could not be read
-	batches    atomic.Uint64
+	batches           atomic.Uint64
+	notOnDisk         atomic.Uint64
+	unreadable        atomic.Uint64
+	unreadableSamples atomic.Uint64
+	complained        atomic.Uint64 // segment of the record last complained about
+
+	before func() int64 // time of the newest record of an earlier process, ms
 }
 
 // Stats are a Store's numbers.
 type Stats struct {
-	Batches    uint64 // accepted
-	NotOnDisk  uint64 // of them, accepted while the disk did not take them
-	Unreadable uint64 // records that could not be read
+	Batches           uint64 // accepted
+	NotOnDisk         uint64 // of them, accepted while the disk did not take them
+	Unreadable        uint64 // records found corrupt, or leaning on one that is; each time that one is read
+	UnreadableSamples uint64 // in them
 }
 
 // NewStore returns a Store over l.
@@ -68,6 +73,7 @@ func NewStore(l *wal.Log, o Options) *Store {
 	s := &Store{log: l, slog: o.Logger}
 	s.ring.limit = o.RingBytes
 	s.blocks.limit = o.BlockBytes
+	s.before = sync.OnceValue(s.newestBefore)
 	s.scratch.New = func() any { return new(encoding) }
 	return s
 }
@@ -77,7 +83,7 @@ func (s *Store) Log() *wal.Log { return s.log }
 
 // Stats returns the store's numbers.
 func (s *Store) Stats() Stats {
-	return Stats{s.batches.Load(), s.notOnDisk.Load(), s.unreadable.Load()}
+	return Stats{s.batches.Load(), s.notOnDisk.Load(), s.unreadable.Load(), s.unreadableSamples.Load()}
 }
 
 // encoding is the memory in which a batch becomes a group of frames.
@@ -169,7 +175,7 @@ func (s *Store) accepted(e *encoding, b *template.Batch, segment uint64) {
 		pos := e.at[frame]
 		if n := e.frames[frame].RefFrame; n > 0 {
 			st.Segment, st.Anchor = segment, e.at[n-1].Offset
-			s.blocks.register(e.at[n-1], p.Block)
+			s.blocks.register(e.at[n-1], contentOf(e.frames[n-1].Body), p.Block, s.log.Oldest().Segment)
 		}
 		if st.SinceKey == 0 {
 			st.Key = pos.Offset
@@ -221,5 +227,34 @@ func (s *Store) Entries(from wal.Pos, max int) (es []Entry, next wal.Pos, err er
 	}
 }
 
-// Newest is the end of the log and the time of the newest record there is.
-func (s *Store) Newest() (wal.Pos, int64) { return s.log.End(), s.ring.newest() }
+// Newest is the end of the log and the time of the newest record there is, in
+// ms; 0 when there is none.
+func (s *Store) Newest() (wal.Pos, int64) {
+	t := s.ring.newest()
+	if t == 0 {
+		t = s.before()
+	}
+	return s.log.End(), t
+}
+
+// newestBefore looks for the newest record in the segments that there are,
+// from the last one back.
+func (s *Store) newestBefore() (newest int64) {
+	last, oldest := s.log.Segment(), s.log.Oldest().Segment
+	for id := last; id >= oldest && last-id < 1<<16 && newest == 0; id-- {
+		for at := s.log.Next(wal.Pos{Segment: id}); at.Segment == id; {
+			hs, next, err := s.log.Scan(at, wal.Pos{}, 4096)
+			if err != nil {
+				break // whoever reads there says so
+			}
+			for _, h := range hs {
+				newest = max(newest, h.Time)
+			}
+			if next == at {
+				break
+			}
+			at = next
+		}
+	}
+	return newest
+}

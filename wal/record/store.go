@@ -43,6 +43,7 @@ type Store struct {
 	scratch sync.Pool // *encoding
 
 	batches           atomic.Uint64
+	exemplars         atomic.Uint64
 	notOnDisk         atomic.Uint64
 	unreadable        atomic.Uint64
 	unreadableSamples atomic.Uint64
@@ -54,7 +55,8 @@ type Store struct {
 // Stats are a Store's numbers.
 type Stats struct {
 	Batches           uint64 // accepted
-	NotOnDisk         uint64 // of them, accepted while the disk did not take them
+	Exemplars         uint64 // in them
+	NotOnDisk         uint64 // batches accepted while the disk did not take them
 	Unreadable        uint64 // records found corrupt, or leaning on one that is; each time that one is read
 	UnreadableSamples uint64 // in them
 }
@@ -83,7 +85,7 @@ func (s *Store) Log() *wal.Log { return s.log }
 
 // Stats returns the store's numbers.
 func (s *Store) Stats() Stats {
-	return Stats{s.batches.Load(), s.notOnDisk.Load(), s.unreadable.Load(), s.unreadableSamples.Load()}
+	return Stats{s.batches.Load(), s.exemplars.Load(), s.notOnDisk.Load(), s.unreadable.Load(), s.unreadableSamples.Load()}
 }
 
 // encoding is the memory in which a batch becomes a group of frames.
@@ -181,6 +183,11 @@ func (s *Store) accepted(e *encoding, b *template.Batch, segment uint64) {
 			st.Key = pos.Offset
 		}
 		st.Last = pos.Offset
+		for k := range p.Extra {
+			if p.Extra[k].Kind == template.Exemplar {
+				s.exemplars.Add(1)
+			}
+		}
 		s.ring.put(pos, p, b.Time)
 	}
 }

@@ -5,7 +5,7 @@ VERSION  ?= $(shell cat VERSION)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 BRANCH   ?= $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
 V        := github.com/prometheus/common/version
-LDFLAGS  := -s -w -X main.version=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH)
+LDFLAGS  := -s -w -X main.own=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH)
 
 .PHONY: build run test unit race config-all-sd e2e fuzz lint bench setup clean
 

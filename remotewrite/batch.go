@@ -70,3 +70,13 @@ func (b *batch) reset() {
 		starts: b.starts[:0], exemplars: b.exemplars[:0],
 	}
 }
+
+// series names the series of a sample.
+func (b *batch) series(sample int) string {
+	for _, p := range b.parts {
+		if sample < p.end {
+			return p.plan.Labels(int(b.slots[sample])).String()
+		}
+	}
+	return ""
+}

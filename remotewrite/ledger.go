@@ -45,6 +45,7 @@ type lane struct {
 	due     bool   // the filling batch goes out without being full
 	dueAt   time.Time
 	idle    time.Time // since when the deadline counts: the last send's end
+	armed   bool      // its shard knows of the filling batch's deadline
 }
 
 // newLedger goes on from a state.
@@ -159,7 +160,7 @@ func (l *ledger) batchFor(shard int, a At, now time.Time) *batch {
 	if ln.filling == nil {
 		b := l.newBatch()
 		b.first, b.passed = a, l.passed
-		ln.filling, ln.due = b, false
+		ln.filling, ln.due, ln.armed = b, false, false
 		ln.dueAt = now
 		if d := l.limits.deadline; d > 0 { // the deadline's ticks count from the last send, whether or not there was something to send
 			ln.dueAt = ln.idle.Add(now.Sub(ln.idle)/d*d + d)
@@ -212,6 +213,29 @@ func (l *ledger) take(shard int, now time.Time) (*batch, time.Duration) {
 		ln.sending, ln.filling, ln.due = ln.filling, nil, false
 	}
 	return ln.sending, 0
+}
+
+// oldest is the lane's oldest batch, nil when it has none.
+func (ln *lane) oldest() (b *batch) {
+	ln.each(func(c *batch) {
+		if b == nil {
+			b = c
+		}
+	})
+	return b
+}
+
+// each calls f with the lane's batches, oldest first.
+func (ln *lane) each(f func(*batch)) {
+	if ln.sending != nil {
+		f(ln.sending)
+	}
+	for _, b := range ln.queue {
+		f(b)
+	}
+	if ln.filling != nil {
+		f(ln.filling)
+	}
 }
 
 // finished says that every sample of the lane's batch in work is final. The

@@ -2,9 +2,13 @@ package remotewrite
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/klauspost/compress/snappy"
 	"github.com/prometheus/prometheus/prompb"
 
 	"promagent/template"
@@ -49,4 +53,52 @@ func metadataRequests(schemas []*template.Schema, perRequest int) (requests [][]
 		requests, counts = append(requests, b), append(counts, len(part))
 	}
 	return requests, counts, nil
+}
+
+// sendMetadata sends the metadata of all live series every interval, in 1.x
+// messages of their own, until ctx ends.
+func (e *Endpoint) sendMetadata(ctx context.Context) {
+	tick := time.NewTicker(e.cfg.Load().Metadata.SendInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		requests, counts, err := metadataRequests(template.Live(), e.cfg.Load().Metadata.MaxSamplesPerSend)
+		if err != nil {
+			e.complain("Metadata cannot be encoded", err)
+			continue
+		}
+		for i, raw := range requests {
+			e.storeMetadata(ctx, snappy.Encode(nil, raw), counts[i])
+		}
+	}
+}
+
+// storeMetadata attempts one request until there is a final answer.
+func (e *Endpoint) storeMetadata(ctx context.Context, packed []byte, n int) {
+	cfg := e.cfg.Load()
+	back := backoff{min: cfg.Queue.MinBackoff, max: cfg.Queue.MaxBackoff}
+	e.metrics.metadataBytes.Add(float64(len(packed)))
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		if attempt > 0 {
+			e.metrics.metadataRetried.Add(float64(n))
+		}
+		_, err := e.client.Load().Store(ctx, packed, attempt)
+		e.metrics.metadata.Add(float64(n))
+		if err == nil {
+			return
+		}
+		var se *SendError
+		if !errors.As(err, &se) || !se.Recoverable {
+			e.metrics.metadataFailed.Add(float64(n))
+			e.complain("Metadata was refused by the remote", err, "count", n)
+			return
+		}
+		if sleep(ctx, back.next(se.RetryAfter)) != nil {
+			return
+		}
+	}
 }

@@ -31,7 +31,7 @@ type metrics struct {
 	maxSamplesPerSend, highest, highestSent                              prometheus.Gauge
 	samplesPending, exemplarsPending, histogramsPending                  prometheus.Gauge
 	shardCapacity, shards, shardsMin, shardsMax, shardsDesired           prometheus.Gauge
-	behindSeconds, behindBytes                                           prometheus.Gauge
+	behindSeconds, behindSamples                                         prometheus.Gauge
 	lost                                                                 *prometheus.CounterVec // by reason
 	recordsRead                                                          *prometheus.CounterVec // by type
 	decodeFailures, sentPreTailing, notificationsSkipped                 prometheus.Counter
@@ -122,7 +122,7 @@ func newMetrics(r prometheus.Registerer, remoteName, url string) (*metrics, erro
 
 	const own = "prom_agent_remote_"
 	m.behindSeconds = gauge(own+"behind_seconds", "Age of the oldest sample in the log that the remote does not have, 0 when it has all.")
-	m.behindBytes = gauge(own+"behind_bytes", "Bytes of the log behind the remote's position.")
+	m.behindSamples = gauge(own+"behind_samples", "Samples in the log that the remote does not have.")
 	m.lost = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: own + "lost_samples_total", Help: "Samples that were in the log and cannot reach the remote any more, by reason.", ConstLabels: labels,
 	}, []string{"reason"})

@@ -1,0 +1,124 @@
+// Command prom-agent discovers targets, scrapes them, keeps every scrape in a
+// log on disk and forwards the log by remote write.
+//
+//	prom-agent --config.file=prometheus.yml     runs the agent, with Prometheus agent's flags
+//	prom-agent check config FILE...             validates as the agent would
+//	prom-agent wal inspect DIR                  what a data directory holds
+//	prom-agent receive                          a remote-write receiver that prints what it gets
+//
+// This package declares the flags and wires the stages together in the order
+// in which a sample meets them; what a stage does is the stage's own business.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/common/promslog"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// execute runs the command that args name and returns the process's exit code:
+// 0 done, 1 failed, 2 bad command line or config, 3 a flag that is not an agent's.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var f flags
+	app, run, checks := newApp(&f)
+	app.Version(versionText())
+	app.UsageWriter(stdout)
+
+	check := app.Command("check", "Check files.")
+	checkConfig := check.Command("config", "Validate config files as the agent would, and summarise them.")
+	checkFiles := checkConfig.Arg("file", "Config file.").Required().Strings()
+	checkFeatures := checkConfig.Flag("enable-feature", "Features that the agent runs with.").Strings()
+
+	walCommand := app.Command("wal", "Look at a log.")
+	inspect := walCommand.Command("inspect", "Print the segments, positions, samples and damage of a data directory's log. It may be in use.")
+	inspectDir := inspect.Arg("dir", "The agent's --storage.agent.path.").Required().String()
+	inspectDump := inspect.Flag("dump", "Print every sample as text.").Bool()
+
+	receiveCommand := app.Command("receive", "Receive remote write 1.x and 2.0, print rates, keep nothing.")
+	receiveAddress := receiveCommand.Flag("listen-address", "Address to listen on.").Default("127.0.0.1:9201").String()
+	receivePrint := receiveCommand.Flag("print", "Print every sample as text.").Bool()
+	receiveEvery := model.Duration(time.Second)
+	receiveCommand.Flag("interval", "Time between two lines of rates.").Default("1s").SetValue(&receiveEvery)
+
+	parsed, err := app.ParseContext(args)
+	var command string
+	if err == nil {
+		command, err = app.Parse(args)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "Error parsing command line arguments: %s\n", err)
+		app.Usage(args)
+		return 2
+	}
+
+	switch command {
+	case checkConfig.FullCommand():
+		err = checkConfigs(stdout, *checkFiles, *checkFeatures)
+	case inspect.FullCommand():
+		err = inspectLog(stdout, *inspectDir, *inspectDump)
+	case receiveCommand.FullCommand():
+		if receiveEvery <= 0 {
+			err = errors.New("--interval must be positive")
+			break
+		}
+		err = receive(ctx, *receiveAddress, *receivePrint, time.Duration(receiveEvery), stdout)
+	case run.FullCommand():
+		err = runAgent(ctx, &f, parsed, app, run, checks)
+	}
+	var exit exitError
+	switch {
+	case errors.As(err, &exit):
+		if exit.message != "" {
+			fmt.Fprint(stderr, exit.message)
+			if exit.code != 3 { // upstream's message for 3 ends without a newline
+				fmt.Fprintln(stderr)
+			}
+		}
+		return exit.code
+	case err != nil:
+		fmt.Fprintf(stderr, "%s: %v\n", app.Name, err)
+		return 1
+	}
+	return 0
+}
+
+// runAgent checks what the flags say and runs the agent until ctx ends.
+func runAgent(ctx context.Context, f *flags, parsed *kingpin.ParseContext, app *kingpin.Application, run *kingpin.CmdClause, checks []func() error) error {
+	if refused := f.note(parsed, app.Model(), run.Model()); len(refused) > 0 {
+		return exitError{3, fmt.Sprintf("The following flag(s) can not be used in agent mode: %q", refused)}
+	}
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	logger := promslog.New(&f.log)
+	a, err := newAgent(f, logger)
+	if err != nil {
+		if errors.As(err, new(exitError)) {
+			return err
+		}
+		logger.Error("Cannot start", "err", err)
+		return exitError{code: 1}
+	}
+	if err := a.run(ctx); err != nil {
+		logger.Error("Ended", "err", err)
+		return exitError{code: 1}
+	}
+	return nil
+}

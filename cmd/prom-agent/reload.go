@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"promagent/config"
+)
+
+// reloader applies the config file, one request at a time: a file that any
+// stage refuses leaves the running config as it is.
+type reloader struct {
+	log      *slog.Logger
+	file     string
+	features config.Features
+	prepare  func(*config.Config) (commit func(), err error)
+	requests chan chan error
+	quitting chan struct{}
+	quitOnce sync.Once
+
+	successful, succeededAt prometheus.Gauge
+
+	mu      sync.Mutex     // guards what follows
+	current *config.Config // running
+	ok      bool           // the last attempt
+	at      time.Time      // of the last success
+	sum     string         // of the files as last read
+}
+
+func newReloader(r prometheus.Registerer, logger *slog.Logger, file string, features config.Features,
+	prepare func(*config.Config) (func(), error), first *config.Config) *reloader {
+	rl := &reloader{
+		log: logger, file: file, features: features, prepare: prepare, current: first,
+		requests: make(chan chan error), quitting: make(chan struct{}),
+		successful: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "prometheus_config_last_reload_successful", Help: "Whether the last attempt to load the config succeeded.",
+		}),
+		succeededAt: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "prometheus_config_last_reload_success_timestamp_seconds", Help: "When the config was last loaded with success.",
+		}),
+	}
+	r.MustRegister(rl.successful, rl.succeededAt)
+	rl.succeeded(first) // it has been validated; whether the stages take it is for apply to say
+	return rl
+}
+
+func (r *reloader) succeeded(cfg *config.Config) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.current, r.ok, r.at = cfg, true, time.Now()
+	r.successful.Set(1)
+	r.succeededAt.SetToCurrentTime()
+	if sum, err := config.Checksum(r.file); err == nil {
+		r.sum = sum
+	} else {
+		r.sum = "" // reload at the next look
+	}
+}
+
+// first applies the config that the agent starts with.
+func (r *reloader) first() error {
+	commit, err := r.prepare(r.current)
+	if err != nil {
+		r.failed()
+		return err
+	}
+	commit()
+	return nil
+}
+
+func (r *reloader) failed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ok = false
+	r.successful.Set(0)
+}
+
+// apply reads the file and makes it the running config, or says why not.
+func (r *reloader) apply() error {
+	begin := time.Now()
+	cfg, err := config.Load(r.file, config.Options{Logger: r.log, Features: r.features})
+	var commit func()
+	if err == nil {
+		commit, err = r.prepare(cfg)
+	}
+	if err != nil {
+		r.failed()
+		return err
+	}
+	commit()
+	r.succeeded(cfg)
+	r.log.Info("Completed loading of configuration file", "filename", r.absolute(), "totalDuration", time.Since(begin))
+	return nil
+}
+
+func (r *reloader) absolute() string {
+	if abs, err := filepath.Abs(r.file); err == nil {
+		return abs
+	}
+	return r.file
+}
+
+// run serves reload requests: by HTTP, by SIGHUP and, every interval (0:
+// never), when the files have changed.
+func (r *reloader) run(ctx context.Context, hup <-chan os.Signal, interval time.Duration) error {
+	var look <-chan time.Time
+	if interval > 0 {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		look = tick.C
+	}
+	for {
+		select {
+		case <-hup:
+			if err := r.apply(); err != nil {
+				r.log.Error("Error reloading config", "err", err)
+			}
+		case done := <-r.requests:
+			err := r.apply()
+			if err != nil {
+				r.log.Error("Error reloading config", "err", err)
+			}
+			done <- err
+		case <-look:
+			r.reloadIfChanged()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// reloadIfChanged applies the files when they differ from those last tried.
+func (r *reloader) reloadIfChanged() {
+	sum, err := config.Checksum(r.file)
+	if err != nil {
+		r.log.Warn("Cannot tell whether the config has changed; reloading it", "err", err)
+	}
+	r.mu.Lock()
+	same := err == nil && sum == r.sum
+	r.sum = sum // a broken file is tried once, not at every look
+	r.mu.Unlock()
+	if same {
+		return
+	}
+	r.log.Warn("Configuration file change detected, reloading the configuration.")
+	if err := r.apply(); err != nil {
+		r.log.Error("Error reloading config", "err", err)
+	}
+}
+
+// now asks for a reload and waits for its outcome.
+func (r *reloader) now() error {
+	done := make(chan error, 1)
+	select {
+	case r.requests <- done:
+		return <-done
+	case <-r.quitting:
+		return context.Canceled
+	}
+}
+
+// quit ends the agent.
+func (r *reloader) quit() { r.quitOnce.Do(func() { close(r.quitting) }) }
+
+// yaml is the running config.
+func (r *reloader) yaml() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.current.YAML()
+}
+
+// last says whether the last attempt succeeded, and when one last did.
+func (r *reloader) last() (ok bool, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ok, r.at
+}

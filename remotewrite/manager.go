@@ -1,0 +1,404 @@
+package remotewrite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"promagent/wal"
+	"promagent/wal/record"
+)
+
+// orphanGrace is how long the position of a remote that is not configured any
+// more is kept: a configuration that was taken back finds it again. It pins
+// the log meanwhile.
+const orphanGrace = 10 * time.Minute
+
+// Options are what a Manager needs from outside.
+type Options struct {
+	Registerer    prometheus.Registerer // nil: none
+	Logger        *slog.Logger          // nil: nothing is logged
+	UserAgent     string
+	FlushDeadline time.Duration // bound on the flush at shutdown
+}
+
+// Manager runs an endpoint per remote_write block.
+type Manager struct {
+	o     Options
+	store *record.Store
+	total *totals
+
+	changed chan struct{} // endpoints are to be started
+
+	reloading sync.Mutex // one commit at a time
+	mu        sync.Mutex // guards what follows
+	remotes   []*remote  // in force, in the file's order
+	todo      []*remote  // to be started
+	orphans   map[string]time.Time
+	stopped   bool
+}
+
+// remote is a configured remote and its endpoint.
+type remote struct {
+	cfg      *Config
+	identity string // of its cursor
+	endpoint *Endpoint
+	metrics  *metrics
+	after    *remote // ends before this one starts: it has the same cursor
+	stop     context.CancelFunc
+	stopOnce sync.Once
+	stopping chan struct{} // closed when it is to end
+	done     chan struct{} // closed when it has ended
+}
+
+// NewManager returns a Manager without remotes.
+func NewManager(store *record.Store, o Options) (*Manager, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Registerer == nil {
+		o.Registerer = prometheus.NewRegistry() // read by nobody
+	}
+	m := &Manager{o: o, store: store, changed: make(chan struct{}, 1), orphans: map[string]time.Time{}}
+	m.total = newTotals(store)
+	if err := o.Registerer.Register(m.total); err != nil {
+		return nil, fmt.Errorf("register remote write metrics: %w", err)
+	}
+	return m, nil
+}
+
+// identities numbers blocks of equal identity in the file's order.
+func identities(cfgs []Config) []string {
+	ids := make([]string, len(cfgs))
+	seen := map[string]int{}
+	for i := range cfgs {
+		id := cfgs[i].Identity()
+		if seen[id]++; seen[id] > 1 {
+			ids[i] = id + "#" + strconv.Itoa(seen[id])
+		} else {
+			ids[i] = id
+		}
+	}
+	return ids
+}
+
+// Prepare checks a configuration and makes what it needs; commit puts it into
+// force, keeping every position. Nothing changes before commit, and a prepared
+// change may be dropped. commit does not wait for a remote.
+func (m *Manager) Prepare(cfgs []Config) (commit func(), err error) {
+	hashes := map[string]bool{}
+	for i := range cfgs {
+		if cfgs[i].Hash != "" && hashes[cfgs[i].Hash] {
+			return nil, fmt.Errorf("duplicate remote write configs are not allowed, found duplicate for URL: %s", cfgs[i].URL.Redacted())
+		}
+		hashes[cfgs[i].Hash] = true
+	}
+	// Making an endpoint finds out what is wrong with its block; those that are
+	// not needed are dropped again.
+	clients := make([]*Client, len(cfgs))
+	var errs []error
+	for i := range cfgs {
+		c, err := NewClient(cfgs[i], m.o.UserAgent)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		clients[i] = c
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	cfgs = slices.Clone(cfgs)
+	return func() { m.commit(cfgs, clients) }, nil
+}
+
+func (m *Manager) commit(cfgs []Config, clients []*Client) {
+	m.reloading.Lock()
+	defer m.reloading.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stopped {
+		return
+	}
+	ids := identities(cfgs)
+	old := map[string]*remote{}
+	for _, r := range m.remotes {
+		old[r.identity] = r
+	}
+	m.adopt(ids, old)
+	var next []*remote
+	for i := range cfgs {
+		cfg := &cfgs[i]
+		was := old[ids[i]]
+		delete(old, ids[i])
+		delete(m.orphans, ids[i])
+		switch {
+		case was != nil && was.cfg.Equal(cfg):
+			next = append(next, was)
+			continue
+		case was != nil && was.endpoint != nil && was.cfg.SameDelivery(cfg) && was.cfg.RemoteName == cfg.RemoteName && was.cfg.URL.String() == cfg.URL.String() && was.cfg.Metadata == cfg.Metadata:
+			was.endpoint.configure(cfg, clients[i])
+			was.cfg = cfg
+			next = append(next, was)
+			continue
+		}
+		r := &remote{cfg: cfg, identity: ids[i], after: was, stopping: make(chan struct{}), done: make(chan struct{})}
+		next = append(next, r)
+		m.todo = append(m.todo, r)
+		if was != nil {
+			was.end(inFlightGrace)
+		}
+	}
+	for id, r := range old { // not configured any more
+		r.end(inFlightGrace)
+		m.orphans[id] = time.Now()
+	}
+	m.remotes = next
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}
+
+// adopt gives a new remote the position of the one that the same change has
+// orphaned, when there is one of each: its URL or name was edited. m.mu is held.
+func (m *Manager) adopt(ids []string, old map[string]*remote) {
+	known := m.store.Log().Cursors()
+	var fresh, orphaned []string
+	for _, id := range ids {
+		if !slices.Contains(known, id) {
+			fresh = append(fresh, id)
+		}
+	}
+	if len(m.remotes) > 0 {
+		for id := range old {
+			if !slices.Contains(ids, id) {
+				orphaned = append(orphaned, id)
+			}
+		}
+	} else { // at the start: what the process before has left
+		for _, id := range known {
+			if !slices.Contains(ids, id) {
+				orphaned = append(orphaned, id)
+			}
+		}
+		for _, id := range orphaned {
+			m.orphans[id] = time.Now()
+		}
+	}
+	if len(fresh) != 1 || len(orphaned) != 1 {
+		return
+	}
+	m.o.Logger.Info("A remote takes over the position of the one that it replaces", "new", fresh[0], "old", orphaned[0])
+	if r := old[orphaned[0]]; r != nil {
+		delete(old, orphaned[0])
+		r.identity = fresh[0]
+		old[fresh[0]] = r
+	}
+	delete(m.orphans, orphaned[0])
+	if err := m.store.Log().RenameCursor(orphaned[0], fresh[0]); err != nil {
+		m.o.Logger.Error("The position could not be taken over", "err", err)
+	}
+}
+
+// end tells the remote's endpoint to end; requests under way get grace.
+func (r *remote) end(grace time.Duration) {
+	r.stopOnce.Do(func() {
+		if r.endpoint != nil {
+			r.endpoint.flushFor.Store(int64(grace))
+		}
+		close(r.stopping)
+	})
+}
+
+// Run runs the endpoints until ctx ends; then they deliver what is left, as
+// long as their remotes answer and no longer than the flush deadline.
+func (m *Manager) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		m.mu.Lock()
+		todo := m.todo
+		m.todo = nil
+		m.mu.Unlock()
+		for _, r := range todo {
+			wg.Go(func() { m.runRemote(ctx, r) })
+		}
+		select {
+		case <-m.changed:
+		case <-tick.C:
+			m.forgetOrphans(time.Now())
+		case <-ctx.Done():
+			m.mu.Lock()
+			m.stopped = true
+			all := slices.Clone(m.remotes)
+			for _, r := range m.todo {
+				close(r.done) // never started
+			}
+			m.todo = nil
+			m.mu.Unlock()
+			for _, r := range all {
+				r.end(m.o.FlushDeadline)
+			}
+			wg.Wait()
+			return nil
+		}
+	}
+}
+
+// runRemote runs one endpoint from the end of the one before to its own.
+func (m *Manager) runRemote(ctx context.Context, r *remote) {
+	defer close(r.done)
+	log := m.o.Logger.With("remote_name", r.cfg.RemoteName)
+	if r.after != nil {
+		<-r.after.done
+		r.after = nil
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	cursor, err := m.store.Log().Cursor(r.identity)
+	if err != nil {
+		log.Error("The remote's position cannot be kept; it is not sent to", "err", err)
+		return
+	}
+	metrics, err := newMetrics(m.o.Registerer, r.cfg.RemoteName, r.cfg.URL.Redacted())
+	if err != nil {
+		log.Error("The remote's metrics cannot be registered; it is not sent to", "err", err)
+		return
+	}
+	defer metrics.unregister()
+	e, err := newEndpoint(r.cfg, m.store, cursor, metrics, m.o.UserAgent, m.o.Logger)
+	if err != nil {
+		log.Error("The remote cannot be sent to", "err", err)
+		return
+	}
+	m.mu.Lock()
+	r.endpoint = e
+	r.metrics = metrics
+	m.mu.Unlock()
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() {
+		select {
+		case <-r.stopping:
+		case <-r.done:
+		}
+		stop()
+	}()
+	if err := e.Run(running); err != nil {
+		log.Error("Delivery has ended", "err", err)
+	}
+}
+
+// forgetOrphans lets go of positions that nobody has wanted for a while.
+func (m *Manager) forgetOrphans(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, since := range m.orphans {
+		if now.Sub(since) < orphanGrace {
+			continue
+		}
+		delete(m.orphans, id)
+		if err := m.store.Log().RemoveCursor(id); err != nil {
+			m.o.Logger.Error("The position of a remote that is gone could not be removed", "remote", id, "err", err)
+		}
+	}
+}
+
+// RemoteStatus is a remote as the API shows it.
+type RemoteStatus struct {
+	Name          string  `json:"name"`
+	URL           string  `json:"url"` // without password
+	Message       string  `json:"protobufMessage"`
+	Shards        int     `json:"shards"`
+	Pending       int     `json:"pendingSamples"`
+	BehindSamples uint64  `json:"behindSamples"`
+	BehindSeconds float64 `json:"behindSeconds"`
+	LostSamples   uint64  `json:"lostSamples"`
+	Failing       bool    `json:"failing"` // between two attempts
+	Position      wal.Pos `json:"position"`
+}
+
+// Status describes the remotes in the file's order.
+func (m *Manager) Status() []RemoteStatus {
+	m.mu.Lock()
+	type entry struct {
+		cfg *Config
+		e   *Endpoint
+	}
+	var all []entry
+	for _, r := range m.remotes {
+		all = append(all, entry{r.cfg, r.endpoint})
+	}
+	m.mu.Unlock()
+	out := []RemoteStatus{}
+	now := time.Now()
+	for _, r := range all {
+		s := RemoteStatus{Name: r.cfg.RemoteName, URL: r.cfg.URL.Redacted(), Message: r.cfg.ProtobufMessage}
+		if e := r.e; e != nil {
+			e.mu.Lock()
+			running := e.led != nil
+			if running {
+				s.Shards, s.Pending = len(e.led.lanes), e.led.outstanding()
+				st := e.led.state()
+				s.Position = st.Low()
+			}
+			e.mu.Unlock()
+			if running {
+				samples, age := e.behind(now)
+				s.BehindSamples, s.BehindSeconds = samples, age.Seconds()
+			}
+			s.LostSamples, s.Failing = e.lost.Load(), e.failing.Load() > 0
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// totals are the metrics that Prometheus has once for all remotes.
+type totals struct {
+	store                                             *record.Store
+	samples, exemplars, histograms, highest, interner *prometheus.Desc
+	start                                             uint64
+}
+
+func newTotals(s *record.Store) *totals {
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("prometheus_remote_storage_"+name, help, nil, nil)
+	}
+	return &totals{
+		store: s, start: s.Total(),
+		samples:    desc("samples_in_total", "Samples committed to the log."),
+		exemplars:  desc("exemplars_in_total", "Exemplars committed to the log."),
+		histograms: desc("histograms_in_total", "Histograms committed to the log."),
+		highest:    desc("highest_timestamp_in_seconds", "Time of the newest scrape in the log."),
+		interner:   desc("string_interner_zero_reference_releases_total", "Always 0: there is no interner."),
+	}
+}
+
+func (t *totals) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{t.samples, t.exemplars, t.histograms, t.highest, t.interner} {
+		ch <- d
+	}
+}
+
+func (t *totals) Collect(ch chan<- prometheus.Metric) {
+	_, newest := t.store.Newest()
+	counter := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v)
+	}
+	counter(t.samples, float64(t.store.Total()-t.start))
+	counter(t.exemplars, float64(t.store.Stats().Exemplars))
+	counter(t.histograms, 0)
+	counter(t.interner, 0)
+	ch <- prometheus.MustNewConstMetric(t.highest, prometheus.GaugeValue, float64(newest/1000))
+}

@@ -1,0 +1,251 @@
+package remotewrite
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/klauspost/compress/snappy"
+
+	"promagent/remotewrite/wire"
+	"promagent/template"
+)
+
+// shard sends the batches of one lane, one after the other: encode, compress,
+// attempt until there is a final answer.
+type shard struct {
+	e         *Endpoint
+	number    int
+	wake      chan struct{}
+	stop      chan struct{}
+	encoder   wire.Encoder
+	raw       []byte
+	packed    []byte
+	exemplars []template.Extra
+	mayHalve  bool // the last batch was accepted, in part at least
+}
+
+// run sends until it is stopped; ctx ends requests under way.
+func (s *shard) run(ctx context.Context) {
+	e := s.e
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		e.mu.Lock()
+		b, wait := e.led.take(s.number, time.Now())
+		e.mu.Unlock()
+		if b == nil {
+			if wait <= 0 {
+				wait = time.Hour
+			}
+			timer.Reset(wait)
+			select {
+			case <-s.wake:
+			case <-timer.C:
+			case <-s.stop:
+				return
+			case <-ctx.Done():
+				return
+			}
+			continue
+		}
+		newest := int64(0)
+		for _, t := range b.times {
+			newest = max(newest, t)
+		}
+		if !s.send(ctx, b) {
+			return // given up: the batch is not final, and the position stays
+		}
+		e.mu.Lock()
+		e.sent.samples += b.samples()
+		e.led.finished(s.number, time.Now())
+		e.persist()
+		e.mu.Unlock()
+		raise(&e.sentTime, newest)
+		e.wakeReader()
+		select {
+		case <-s.stop:
+			return
+		default:
+		}
+	}
+}
+
+// send delivers a batch, in halves where the remote refuses it. It returns
+// false when it was stopped before all of it was final.
+func (s *shard) send(ctx context.Context, b *batch) bool {
+	d := divide(b.samples())
+	for p, ok := d.next(); ok; p, ok = d.next() {
+		accepted, again, done := s.sendPart(ctx, b, p, d)
+		if !done {
+			return false
+		}
+		if !again {
+			d.done(accepted)
+		}
+	}
+	s.mayHalve = d.accepted
+	return true
+}
+
+// sendPart attempts a part until there is a final answer. again means that the
+// part has been divided.
+func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (accepted, again, done bool) {
+	e := s.e
+	cfg := e.cfg.Load()
+	back := backoff{min: cfg.Queue.MinBackoff, max: cfg.Queue.MaxBackoff}
+	m := e.metrics
+	for attempt := 0; ; attempt++ {
+		oldest := int64(-1 << 62)
+		if limit := cfg.Queue.SampleAgeLimit; limit > 0 {
+			oldest = time.Now().Add(-limit).UnixMilli()
+		}
+		samples, exemplars, tooOld := s.encode(b, p, oldest)
+		if tooOld > 0 && attempt > 0 {
+			m.samplesDropped.WithLabelValues(reasonTooOld).Add(float64(tooOld))
+		}
+		if samples == 0 {
+			return true, false, true // all of it has become too old
+		}
+		if attempt == 0 {
+			m.bytes.Add(float64(len(s.packed)))
+		} else {
+			m.samplesRetried.Add(float64(samples))
+			m.exemplarsRetried.Add(float64(exemplars))
+		}
+		begin := time.Now()
+		resp, err := e.client.Load().Store(ctx, s.packed, attempt)
+		took := time.Since(begin)
+		e.mu.Lock()
+		e.sent.busy += took
+		e.mu.Unlock()
+		if ctx.Err() != nil && err != nil {
+			return false, false, false
+		}
+		m.sendDuration.Observe(took.Seconds())
+		m.samples.Add(float64(samples))
+		m.exemplars.Add(float64(exemplars))
+		if err == nil {
+			return s.answered(resp, samples, exemplars), false, true
+		}
+		var se *SendError
+		errors.As(err, &se) // Store returns nothing else
+		if se.Recoverable {
+			wait := back.next(se.RetryAfter)
+			e.lastRetry.Store(time.Now().Add(2 * wait).UnixNano())
+			e.complain("Failed to send batch, retrying", err)
+			e.failing.Add(1)
+			err := sleep(ctx, wait)
+			e.failing.Add(-1)
+			if err != nil {
+				return false, false, false
+			}
+			cfg = e.cfg.Load()
+			continue
+		}
+		switch {
+		case se.Status == http.StatusRequestEntityTooLarge && d.tooLarge():
+			e.mu.Lock()
+			e.led.limits.batch = max(1, min(e.led.limits.batch, p.len()/2))
+			e.mu.Unlock()
+			e.complain("A batch is too large for the remote; smaller ones are sent", err, "samples", samples)
+			return false, true, true
+		case se.Status == http.StatusBadRequest && !se.Response.Confirmed && s.mayHalve && d.refused():
+			return false, true, true
+		}
+		failed, failedExemplars := samples, exemplars
+		if se.Response.Confirmed { // 2.0: the rest has been written
+			failed = max(0, samples-se.Response.Samples)
+			failedExemplars = max(0, exemplars-se.Response.Exemplars)
+		}
+		m.samplesFailed.Add(float64(failed))
+		m.exemplarsFailed.Add(float64(failedExemplars))
+		e.refused(err, failed, b, p)
+		return failed < samples, false, true
+	}
+}
+
+// answered takes a success and says whether anything was written: 2.0 tells
+// how much, and a receiver that does not tell has not understood the message.
+func (s *shard) answered(resp Response, samples, exemplars int) bool {
+	e := s.e
+	if !e.v2 {
+		return true
+	}
+	if !resp.Confirmed || resp.Samples+resp.Histograms+resp.Exemplars == 0 {
+		e.metrics.samplesFailed.Add(float64(samples))
+		e.metrics.exemplarsFailed.Add(float64(exemplars))
+		e.complain("The remote confirmed nothing of a 2.0 request; it probably takes 1.x only", errors.New("no samples were written"), "samples", samples)
+		return false
+	}
+	if n := samples - resp.Samples; n > 0 {
+		e.metrics.samplesFailed.Add(float64(n))
+		e.complain("The remote wrote only a part of a request", errors.New("partial write"), "samples", samples, "written", resp.Samples)
+	}
+	if n := exemplars - resp.Exemplars; n > 0 {
+		e.metrics.exemplarsFailed.Add(float64(n))
+	}
+	return true
+}
+
+// refused logs what the remote does not take, with one example.
+func (e *Endpoint) refused(err error, failed int, b *batch, p part) {
+	if failed == 0 {
+		return
+	}
+	e.log.Error("Samples were refused by the remote and are dropped", "samples", failed, "err", err,
+		"example", b.series(p.from), "timestamp", b.times[p.from])
+}
+
+// encode makes the request of the part's samples that are not older than
+// oldest, ms, and packs it.
+func (s *shard) encode(b *batch, p part, oldest int64) (samples, exemplars, tooOld int) {
+	s.encoder.Reset()
+	at := 0 // part of the batch
+	for at < len(b.parts) && b.parts[at].end <= p.from {
+		at++
+	}
+	x := 0
+	for x < len(b.exemplars) && b.exemplars[x].sample < p.from {
+		x++
+	}
+	for i := p.from; i < p.to; {
+		for b.parts[at].end <= i {
+			at++
+		}
+		end := min(b.parts[at].end, p.to)
+		j := i + 1
+		for j < end && b.slots[j] == b.slots[i] && b.times[j] > b.times[j-1] {
+			j++
+		}
+		from := i
+		for from < j && b.times[from] < oldest {
+			from++
+		}
+		tooOld += from - i
+		sm := wire.Samples{Times: b.times[from:j], Values: b.values[from:j]}
+		if len(b.starts) > 0 {
+			sm.Starts = b.starts[from:j]
+		}
+		s.exemplars = s.exemplars[:0]
+		for ; x < len(b.exemplars) && b.exemplars[x].sample < j; x++ {
+			if b.exemplars[x].sample >= from {
+				s.exemplars = append(s.exemplars, b.exemplars[x].Extra)
+			}
+		}
+		if from < j {
+			sm.Exemplars = s.exemplars
+			s.encoder.Add(b.parts[at].plan, int(b.slots[i]), sm)
+			samples += j - from
+			exemplars += len(s.exemplars)
+		}
+		i = j
+	}
+	s.raw = s.encoder.AppendRequest(s.raw[:0])
+	if n := snappy.MaxEncodedLen(len(s.raw)); cap(s.packed) < n {
+		s.packed = make([]byte, n)
+	}
+	s.packed = snappy.Encode(s.packed[:cap(s.packed)], s.raw)
+	return samples, exemplars, tooOld
+}

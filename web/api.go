@@ -1,0 +1,73 @@
+package web
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+	"time"
+)
+
+// BuildInfo is the answer of /api/v1/status/buildinfo.
+type BuildInfo struct {
+	Version   string `json:"version"`
+	Revision  string `json:"revision"`
+	Branch    string `json:"branch"`
+	BuildUser string `json:"buildUser"`
+	BuildDate string `json:"buildDate"`
+	GoVersion string `json:"goVersion"`
+}
+
+// RuntimeInfo is the answer of /api/v1/status/runtimeinfo.
+type RuntimeInfo struct {
+	StartTime           time.Time `json:"startTime"`
+	CWD                 string    `json:"CWD"`
+	Hostname            string    `json:"hostname"`
+	ServerTime          time.Time `json:"serverTime"`
+	ReloadConfigSuccess bool      `json:"reloadConfigSuccess"`
+	LastConfigTime      time.Time `json:"lastConfigTime"`
+	CorruptionCount     int64     `json:"corruptionCount"`
+	GoroutineCount      int       `json:"goroutineCount"`
+	GOMAXPROCS          int       `json:"GOMAXPROCS"`
+	GOMEMLIMIT          int64     `json:"GOMEMLIMIT"`
+	GOGC                string    `json:"GOGC"`
+	GODEBUG             string    `json:"GODEBUG"`
+	StorageRetention    string    `json:"storageRetention"`
+}
+
+// apiError is an answer of the API that is not a success.
+type apiError struct {
+	code    int
+	typ     string
+	message string
+}
+
+func badData(message string) *apiError { return &apiError{http.StatusBadRequest, "bad_data", message} }
+
+// answer wraps what f returns in the API's envelope.
+func answer(f func(*http.Request) (any, *apiError)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		data, err := f(r)
+		if err != nil {
+			writeJSON(w, err.code, map[string]string{"status": "error", "errorType": err.typ, "error": err.message})
+			return
+		}
+		writeJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data})
+	})
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	b, err := json.Marshal(v)
+	if err != nil { // a type of ours that JSON cannot hold
+		code, b = http.StatusInternalServerError, []byte(`{"status":"error","errorType":"internal","error":"cannot encode the answer"}`)
+	}
+	w.WriteHeader(code)
+	w.Write(b) // the client may be gone; there is no one else to tell
+}
+
+// profiles serves the runtime's profiles under /debug/pprof/.
+func profiles(mux *http.ServeMux, prefix string) {
+	for name, h := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace} {
+		mux.Handle(prefix+"/debug/pprof/"+name, http.StripPrefix(prefix, h))
+	}
+}

@@ -85,27 +85,32 @@ type Slots struct {
 
 // Next moves to the next slot and says whether there is one.
 func (s *Slots) Next() bool {
-	if len(s.rest) == 0 {
+	rest := s.rest
+	if len(rest) == 0 {
 		return false
 	}
 	s.Slot++
-	s.Schema = s.uvarint()
-	s.Values = s.Values[:0]
+	s.Schema, rest = number(rest)
+	values := s.Values[:0]
 	for range s.b.Schemas[s.Schema].Labels {
-		s.Values = append(s.Values, s.uvarint())
+		var v uint32
+		v, rest = number(rest)
+		values = append(values, v)
 	}
+	s.Values, s.rest = values, rest
 	return true
 }
 
-// uvarint takes a number off the slots, which newBlock has checked.
-func (s *Slots) uvarint() uint32 {
-	if v := s.rest[0]; v < 0x80 {
-		s.rest = s.rest[1:]
-		return uint32(v)
+// number takes a number off the slots, which Builder has written or Decode has checked.
+func number(b []byte) (uint32, []byte) {
+	if b[0] < 0x80 {
+		return uint32(b[0]), b[1:]
 	}
-	v, n := binary.Uvarint(s.rest)
-	s.rest = s.rest[n:]
-	return uint32(v)
+	if b[1] < 0x80 {
+		return uint32(b[0]&0x7f) | uint32(b[1])<<7, b[2:]
+	}
+	v, n := binary.Uvarint(b)
+	return uint32(v), b[n:]
 }
 
 // Series puts the complete, sorted labels of the iterator's slot into lb.
@@ -140,11 +145,17 @@ type Builder struct {
 	target    labels.Labels
 	schemas   []*Schema
 	schemaNum map[*Schema]uint32
-	dict      strings.Builder
+	dict      []byte
 	ends      []uint32
 	stringNum map[string]uint32
 	slots     []byte
 	n         int
+
+	// The block that slots were added from last, and what the numbers of its
+	// schemas and strings are here; 0: not known yet, else one more.
+	from        *Block
+	fromSchemas []uint32
+	fromStrings []uint32
 }
 
 // NewBuilder begins a block of the target with the given labels.
@@ -162,46 +173,74 @@ func (b *Builder) Add(s *Schema, values []string) int {
 	if b.n == MaxSlots || len(values) != len(s.Labels) {
 		panic(fmt.Sprintf("template: slot %d with %d values for %d labels", b.n, len(values), len(s.Labels)))
 	}
-	num, ok := b.schemaNum[s]
-	if !ok {
-		num = uint32(len(b.schemas))
-		b.schemaNum[s] = num
-		b.schemas = append(b.schemas, s)
-	}
-	b.slots = binary.AppendUvarint(b.slots, uint64(num))
+	b.slots = binary.AppendUvarint(b.slots, uint64(b.schema(s)))
 	for _, v := range values {
-		vn, ok := b.stringNum[v]
-		if !ok {
-			vn = uint32(len(b.ends))
-			v = strings.Clone(v)
-			b.stringNum[v] = vn
-			b.dict.WriteString(v)
-			b.ends = append(b.ends, uint32(b.dict.Len()))
-		}
-		b.slots = binary.AppendUvarint(b.slots, uint64(vn))
+		b.slots = binary.AppendUvarint(b.slots, uint64(b.string(v)))
 	}
 	b.n++
 	return b.n - 1
 }
 
 // AddFrom appends the slot at which it stands, of another block of the target.
+// It panics when the block is full.
 func (b *Builder) AddFrom(it *Slots) int {
-	sc := it.b.Schemas[it.Schema]
-	values := make([]string, len(it.Values))
-	for i, v := range it.Values {
-		values[i] = it.b.String(v)
+	if b.n == MaxSlots {
+		panic("template: a slot too many")
 	}
-	return b.Add(sc, values)
+	if b.from != it.b {
+		b.from = it.b
+		b.fromSchemas = append(b.fromSchemas[:0], make([]uint32, len(it.b.Schemas))...)
+		b.fromStrings = append(b.fromStrings[:0], make([]uint32, len(it.b.ends))...)
+	}
+	num := &b.fromSchemas[it.Schema]
+	if *num == 0 {
+		*num = b.schema(it.b.Schemas[it.Schema]) + 1
+	}
+	b.slots = binary.AppendUvarint(b.slots, uint64(*num-1))
+	for _, v := range it.Values {
+		num := &b.fromStrings[v]
+		if *num == 0 {
+			*num = b.string(it.b.String(v)) + 1
+		}
+		b.slots = binary.AppendUvarint(b.slots, uint64(*num-1))
+	}
+	b.n++
+	return b.n - 1
+}
+
+// schema is the number of a schema, which is added when it is new.
+func (b *Builder) schema(s *Schema) uint32 {
+	num, ok := b.schemaNum[s]
+	if !ok {
+		num = uint32(len(b.schemas))
+		b.schemaNum[s] = num
+		b.schemas = append(b.schemas, s)
+	}
+	return num
+}
+
+// string is the dictionary's number of a string, which is added when it is new.
+func (b *Builder) string(v string) uint32 {
+	num, ok := b.stringNum[v]
+	if !ok {
+		num = uint32(len(b.ends))
+		b.stringNum[strings.Clone(v)] = num
+		b.dict = append(b.dict, v...)
+		b.ends = append(b.ends, uint32(len(b.dict)))
+	}
+	return num
 }
 
 // Block returns the finished block; the builder must not be used again.
 func (b *Builder) Block() *Block {
 	return &Block{
 		Target: b.target, Schemas: append([]*Schema(nil), b.schemas...),
-		dict: strings.Clone(b.dict.String()), ends: append([]uint32(nil), b.ends...),
+		dict: string(b.dict), ends: append([]uint32(nil), b.ends...),
 		slots: append([]byte(nil), b.slots...), n: b.n,
 	}
 }
 
 // Size is about the number of bytes that the block takes in memory.
-func (b *Block) Size() int { return 200 + len(b.dict) + 4*len(b.ends) + len(b.slots) + 8*len(b.Schemas) }
+func (b *Block) Size() int {
+	return 200 + len(b.dict) + 4*len(b.ends) + len(b.slots) + 8*len(b.Schemas)
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -137,6 +136,5 @@ func Decode(body []byte) (*Block, error) {
 		return nil, errBlock
 	}
 	b.slots = slices.Clone(slots)
-	b.dict = strings.Clone(b.dict)
 	return b, nil
 }

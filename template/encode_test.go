@@ -65,6 +65,45 @@ func TestSlotsMoveBetweenBlocks(t *testing.T) {
 	}
 }
 
+func TestABodyThatIsCutOffIsRefused(t *testing.T) {
+	body := sampleBlock().AppendTo(nil)
+	for n := range body {
+		if b, err := Decode(body[:n]); err == nil {
+			t.Errorf("the first %d of %d bytes are a block of %d slots", n, len(body), b.Len())
+		}
+	}
+	if _, err := Decode(append(body[:len(body):len(body)], 0)); err == nil {
+		t.Error("a body with a byte too many is a block")
+	}
+}
+
+func TestHostileCountsAllocateLittle(t *testing.T) {
+	huge := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}
+	for at := range 4 { // labels, schemas, dictionary, slots
+		body := append(make([]byte, at), huge...)
+		if got := testing.AllocsPerRun(10, func() {
+			if _, err := Decode(body); err == nil {
+				t.Error("a count beyond the body is taken")
+			}
+		}); got > 10 {
+			t.Errorf("%v allocations at field %d", got, at)
+		}
+	}
+}
+
+func TestADecodedBlockKeepsNothingOfTheBody(t *testing.T) {
+	b := sampleBlock()
+	body := b.AppendTo(nil)
+	got, err := Decode(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(body)
+	if fmt.Sprint(series(got)) != fmt.Sprint(series(b)) {
+		t.Error("the block has changed with the body")
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add(sampleBlock().AppendTo(nil))
 	f.Add([]byte{})

@@ -21,27 +21,21 @@ type Schema struct {
 	Family, Type, Help, Unit string
 }
 
-// key spells the schema without ambiguity: label names hold no NUL that could
-// not also be told apart by its length prefix.
-func (s *Schema) key() string {
-	var b strings.Builder
-	put := func(t string) {
-		n := len(t)
-		b.Write([]byte{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)})
-		b.WriteString(t)
-	}
+// appendKey appends what tells the schema from all others: every string with
+// its length before it, the labels last.
+func (s *Schema) appendKey(dst []byte) []byte {
+	whole := byte(0)
 	if s.Whole {
-		b.WriteByte(1)
-	} else {
-		b.WriteByte(0)
+		whole = 1
 	}
+	dst = append(dst, whole)
 	for _, t := range [...]string{s.Name, s.Family, s.Type, s.Help, s.Unit} {
-		put(t)
+		dst = appendString(dst, t)
 	}
 	for _, l := range s.Labels {
-		put(l)
+		dst = appendString(dst, l)
 	}
-	return b.String()
+	return dst
 }
 
 // interned holds the live schemas. Entries go when the last user of a schema
@@ -54,12 +48,14 @@ var interned = struct {
 // Intern returns the process's one schema equal to s. It copies what it keeps:
 // the strings of s may point into a buffer that is used again.
 func Intern(s Schema) *Schema {
-	key := s.key()
+	var buf [512]byte
+	look := s.appendKey(buf[:0])
 	interned.Lock()
 	defer interned.Unlock()
-	if p := interned.byKey[key].Value(); p != nil {
+	if p := interned.byKey[string(look)].Value(); p != nil {
 		return p
 	}
+	key := string(look)
 	c := &Schema{
 		Name: strings.Clone(s.Name), Whole: s.Whole, Family: strings.Clone(s.Family),
 		Type: strings.Clone(s.Type), Help: strings.Clone(s.Help), Unit: strings.Clone(s.Unit),

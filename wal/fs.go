@@ -53,10 +53,12 @@ func (osFS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o777) }
 func (osFS) Create(name string) (File, error) {
 	return wrap(os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666))
 }
-func (osFS) Open(name string) (File, error)   { return wrap(os.Open(name)) }
-func (osFS) OpenRW(name string) (File, error) { return wrap(os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)) }
-func (osFS) Remove(name string) error         { return os.Remove(name) }
-func (osFS) Rename(from, to string) error     { return os.Rename(from, to) }
+func (osFS) Open(name string) (File, error) { return wrap(os.Open(name)) }
+func (osFS) OpenRW(name string) (File, error) {
+	return wrap(os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666))
+}
+func (osFS) Remove(name string) error     { return os.Remove(name) }
+func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
 
 func (osFS) List(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)

@@ -70,20 +70,20 @@ type Log struct {
 	dir  string // <path>/log
 	lock *lockFile
 
-	mu        sync.Mutex // guards all that follows
-	segments  []*segment // ascending by id
-	active    *segment
-	total     uint64        // samples in the log so far
-	changed   chan struct{} // closed at the next publication
-	progress  chan struct{} // closed when the writer has got on, or has failed
-	work      chan struct{} // tells the writer that there is something
-	memory    int64         // bytes that are not on disk
-	failing   error         // why the disk does not take bytes, nil while it does
-	cursors   map[string]*Cursor
-	stats     Stats
-	limit     int64 // size bound as last computed
-	closed    bool
-	torn      map[uint64]bool // segments whose damage has been counted
+	mu       sync.Mutex // guards all that follows
+	segments []*segment // ascending by id
+	active   *segment
+	total    uint64        // samples in the log so far
+	changed  chan struct{} // closed at the next publication
+	progress chan struct{} // closed when the writer has got on, or has failed
+	work     chan struct{} // tells the writer that there is something
+	memory   int64         // bytes that are not on disk
+	failing  error         // why the disk does not take bytes, nil while it does
+	cursors  map[string]*Cursor
+	stats    Stats
+	limit    int64 // size bound as last computed
+	closed   bool
+	torn     map[uint64]bool // segments whose damage has been counted
 
 	writing        sync.Mutex // one writer at a time
 	cursorsFailing bool       // of the cursor flusher alone

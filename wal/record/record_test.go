@@ -321,7 +321,7 @@ func (c *chain) check(t *testing.T) {
 func FuzzRoundTrip(f *testing.F) {
 	for seed := range uint64(4) {
 		r := rand.New(rand.NewPCG(seed, 11))
-		b := make([]byte, 600)
+		b := make([]byte, 4000)
 		for i := range b {
 			b[i] = byte(r.Uint32())
 		}

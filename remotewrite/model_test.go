@@ -2,6 +2,7 @@ package remotewrite
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -243,7 +244,7 @@ func (m *model) scrape() {
 		tg.blocks = nil
 	}
 	if m.rnd.IntN(10) == 0 { // series lose their slots and will get new ones
-		for name := range tg.slots {
+		for _, name := range slices.Sorted(maps.Keys(tg.slots)) {
 			if m.rnd.IntN(2) == 0 {
 				delete(tg.slots, name)
 			}
@@ -545,6 +546,9 @@ func (m *model) run(moves int) {
 				m.mu.Unlock()
 			}
 		}
+	}
+	for len(m.log.active().entries) == 0 { // what retention took is noticed at the next entry
+		m.scrape()
 	}
 	m.drain()
 	m.check()

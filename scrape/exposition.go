@@ -51,6 +51,7 @@ type work struct {
 	extra        []template.Extra
 	further      map[furtherKey]bool // further samples in extra; nil: none
 	seen         []bool
+	stale        []bool // whose markers are logged, by slot as it was before settle
 	parts        []template.Part
 	columnValues []float64 // by slot, as appended
 	columnStates []template.State
@@ -87,6 +88,7 @@ func (w *work) begin(n int) {
 // counts are what a scrape reports about itself, and what its job counts.
 type counts struct {
 	scraped, kept, added                int
+	offered                             int // of kept: those that count for the sample limit, which duplicates do not
 	duplicates, outOfOrder, outOfBounds int
 	sampleLimit, labelLimit, bodyLimit  bool
 	flushed                             bool  // the memory of a failing target was cut back
@@ -114,6 +116,7 @@ type reader struct {
 
 	parser *expfmt.Parser
 	format expfmt.Format
+	timed  bool // a line brought a timestamp that counts
 }
 
 // maxAhead is how far in the future a sample may lie.
@@ -354,10 +357,11 @@ func (rd *reader) sample(slot uint32, v float64, hasTime bool, t int64) bool {
 	}
 	w.states[slot] = tracked
 	w.values[slot] = v
-	if limit := rd.r.cfg.SampleLimit; limit > 0 && rd.c.kept > limit {
-		rd.c.sampleLimit = true
+	if rd.beyondLimit() {
+		w.states[slot] = rejected
+		return false
 	}
-	if rd.t <= rd.m.lastTime || se.lastOwn != nil && int(slot) < len(se.lastOwn) && rd.t <= se.lastOwn[slot] || rd.guarded(slot) && !rd.guard.after(rd.hash(slot), rd.t) {
+	if rd.t <= rd.m.lastTime || rd.t <= rd.last(slot) || rd.guarded(slot) && !rd.guard.after(rd.hash(slot), rd.t) {
 		rd.c.outOfOrder++
 		w.states[slot] = rejected
 		return false
@@ -366,6 +370,29 @@ func (rd *reader) sample(slot uint32, v float64, hasTime bool, t int64) bool {
 		rd.c.added++
 	}
 	return true
+}
+
+// beyondLimit says whether this sample is one too many: it fails the scrape,
+// which is read to its end all the same, to say how many samples there are.
+func (rd *reader) beyondLimit() bool {
+	limit := rd.r.cfg.SampleLimit
+	if rd.c.offered++; limit == 0 || rd.c.offered <= limit {
+		return false
+	}
+	rd.c.sampleLimit = true
+	return true
+}
+
+// last is the time of the slot's newest sample, ms, as far as it is kept per series.
+func (rd *reader) last(slot uint32) int64 {
+	se := &rd.m.series
+	switch {
+	case se.last == nil:
+		return math.MinInt64
+	case int(slot) < len(se.hashes):
+		return se.last[slot]
+	}
+	return se.dead.last(se.pending[int(slot)-len(se.hashes)].hash)
 }
 
 // guarded says whether another target may have the slot's series, too.
@@ -396,17 +423,16 @@ func (rd *reader) timedSample(slot uint32, v float64, t int64) bool {
 	if rd.r.cfg.TrackTimestampsStaleness {
 		state = tracked
 	}
-	if limit := rd.r.cfg.SampleLimit; limit > 0 && rd.c.kept > limit {
-		rd.c.sampleLimit = true
+	rd.timed = true
+	if rd.beyondLimit() {
+		if first {
+			w.states[slot] = rejected
+		}
+		return false
 	}
-	last := int64(math.MinInt64)
-	if int(slot) < len(se.hashes) {
-		if se.lastOwn != nil {
-			last = se.lastOwn[slot]
-		}
-		if se.tracked[slot] {
-			last = max(last, rd.m.lastTime)
-		}
+	last := rd.last(slot)
+	if se.last == nil && int(slot) < len(se.hashes) {
+		last = rd.m.lastTime // until now all samples were at the times of scrapes
 	}
 	switch {
 	case t > rd.t+maxAhead:

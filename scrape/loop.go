@@ -294,7 +294,7 @@ func (l *loop) endOfRun(tick *time.Ticker) {
 			states[k] = template.Absent
 			slot := int(b.base) + k
 			watched := g.shared || m.series.own != nil && m.series.own[slot]
-			if m.series.tracked[slot] && (!watched || g.after(m.series.hashes[slot], t)) {
+			if m.series.tracked[slot] && (m.series.last == nil || t > m.series.last[slot]) && (!watched || g.after(m.series.hashes[slot], t)) {
 				states[k], any = template.Stale, true
 			}
 		}
@@ -331,7 +331,21 @@ func (rd *reader) finishBatch(err error) template.Batch {
 	failed := err != nil
 	var renumber []uint32
 	before := slices.Clone(se.blocks)
-	was := se.tracked
+	if rd.timed {
+		se.keepLast(m.lastTime)
+	}
+	w.stale = slices.Grow(w.stale[:0], old)[:old]
+	stale := w.stale
+	clear(stale)
+	for slot := range known {
+		stale[slot] = rd.ends(uint32(slot), failed)
+		if stale[slot] && se.last != nil {
+			se.last[slot] = rd.t
+		}
+	}
+	if !failed {
+		rd.markTimed()
+	}
 	switch {
 	case failed:
 		// Nothing is given up for a scrape that failed, unless failing ones go on
@@ -357,13 +371,6 @@ func (rd *reader) finishBatch(err error) template.Batch {
 		}
 		return renumber[slot]
 	}
-	stale := func(slot int) bool {
-		if slot >= known || !was[slot] || rd.t <= m.lastTime {
-			return false
-		}
-		s := w.states[slot]
-		return s == unseen || !failed && (s == free || s == rejected)
-	}
 	// Blocks that are no more: the last that is said of their slots.
 	for _, b := range before {
 		if slices.ContainsFunc(se.blocks, func(p placed) bool { return p.block == b.block }) {
@@ -371,7 +378,7 @@ func (rd *reader) finishBatch(err error) template.Batch {
 		}
 		var states []template.State
 		for k := range b.block.Len() {
-			if slot := int(b.base) + k; stale(slot) && to(slot) == gone {
+			if slot := int(b.base) + k; stale[slot] && to(slot) == gone {
 				if states == nil {
 					states = make([]template.State, b.block.Len())
 					for i := range states {
@@ -413,18 +420,17 @@ func (rd *reader) finishBatch(err error) template.Batch {
 				state = template.Value
 				p.Values[k] = w.values[slot]
 				timed = timed || len(w.times) > 0 && w.times[slot] != template.NoTime
-			case stale(slot):
+			case stale[slot]:
 				state = template.Stale
 			}
 			p.States[k] = state
 			all = all && state == template.Value
 			none = none && state == template.Absent
 			// What the next scrape compares with.
-			se.tracked[int(b.base)+k] = w.states[slot] == tracked || failed && w.states[slot] == rejected && slot < known && was[slot]
+			se.tracked[int(b.base)+k] = w.states[slot] == tracked
 		}
 		if timed {
 			p.Times = make([]int64, n)
-			se.keepOwnTimes()
 			for k := range n {
 				slot := int(b.base) + k
 				if renumber != nil {
@@ -434,8 +440,18 @@ func (rd *reader) finishBatch(err error) template.Batch {
 				if p.States[k] == template.Value {
 					if t := w.times[slot]; t != template.NoTime {
 						p.Times[k] = t
-						se.lastOwn[int(b.base)+k] = max(se.lastOwn[int(b.base)+k], t)
 					}
+				}
+			}
+		}
+		if se.last != nil {
+			for k, state := range p.States {
+				if state == template.Value {
+					t := rd.t
+					if p.Times != nil && p.Times[k] != template.NoTime {
+						t = p.Times[k]
+					}
+					se.last[int(b.base)+k] = max(se.last[int(b.base)+k], t)
 				}
 			}
 		}
@@ -448,8 +464,7 @@ func (rd *reader) finishBatch(err error) template.Batch {
 				w.extra = w.extra[1:]
 				if x.Slot >= int(b.base) && p.State(x.Slot-int(b.base)) == template.Value {
 					if x.Kind == template.Sample {
-						se.keepOwnTimes()
-						se.lastOwn[x.Slot] = max(se.lastOwn[x.Slot], x.Time)
+						se.last[x.Slot] = max(se.last[x.Slot], x.Time)
 					}
 					x.Slot -= int(b.base)
 					p.Extra = append(p.Extra, x)
@@ -468,6 +483,47 @@ func (rd *reader) finishBatch(err error) template.Batch {
 		se.byLabels = nil // of use only while lines come that are not known
 	}
 	return batch
+}
+
+// ends says whether a slot of an earlier scrape gets a stale marker in place of a value.
+func (rd *reader) ends(slot uint32, failed bool) bool {
+	se := &rd.m.series
+	if !se.tracked[slot] || rd.t <= rd.m.lastTime {
+		return false
+	}
+	switch rd.w.states[slot] {
+	case tracked:
+		return false
+	case free:
+		if !failed {
+			return false // markTimed
+		}
+	}
+	return rd.t > rd.last(slot) && (!rd.guarded(slot) || rd.guard.after(se.hashes[slot], rd.t))
+}
+
+// markTimed puts a stale marker behind the samples of series that staleness
+// has watched and does not watch any more, because they bring their timestamps
+// now. Samples at or after the time of the scrape leave no place for it.
+func (rd *reader) markTimed() {
+	w, se := rd.w, &rd.m.series
+	if !rd.timed || rd.t <= rd.m.lastTime {
+		return
+	}
+	var late map[int]bool // slots with further samples that leave no place
+	for i := range w.extra {
+		if x := &w.extra[i]; x.Kind == template.Sample && x.Time >= rd.t {
+			if late == nil {
+				late = map[int]bool{}
+			}
+			late[x.Slot] = true
+		}
+	}
+	for slot, was := range se.tracked {
+		if was && w.states[slot] == free && w.times[slot] < rd.t && !late[slot] && (!rd.guarded(uint32(slot)) || rd.guard.after(se.hashes[slot], rd.t)) {
+			w.extra = append(w.extra, template.Extra{Slot: slot, Kind: template.Sample, Time: rd.t, Value: math.Float64frombits(template.StaleNaN)})
+		}
+	}
 }
 
 // orderExtra numbers the extras' slots anew and puts them in order: by slot,

@@ -98,9 +98,12 @@ func (s *scraper) render(b *template.Batch) (got []string) {
 			for len(extra) > 0 && extra[0].Slot == it.Slot {
 				x := extra[0]
 				extra = extra[1:]
-				if x.Kind == template.Sample {
+				switch {
+				case x.Kind == template.Sample && math.Float64bits(x.Value) == template.StaleNaN:
+					got = append(got, fmt.Sprintf("%s stale@%d", series, x.Time))
+				case x.Kind == template.Sample:
 					got = append(got, fmt.Sprintf("%s %v@%d", series, x.Value, x.Time))
-				} else {
+				default:
 					got = append(got, fmt.Sprintf("%s exemplar %v %v@%d", series, x.Labels, x.Value, x.Time))
 				}
 			}
@@ -211,7 +214,41 @@ func TestTimestampsAreHonoredAndNotWatched(t *testing.T) {
 func TestSeriesThatBeginsToBringTimestampsEnds(t *testing.T) {
 	s := newScraper(t, nil)
 	s.expect(1000, "b 2\n", `{__name__="b"} 2@1000`)
-	s.expect(2000, "b 2 1500\n", `{__name__="b"} 2@1500`)
+	s.expect(2000, "b 2 1500\n", `{__name__="b"} 2@1500`, `{__name__="b"} stale@2000`)
+}
+
+func TestSeriesWithTimestampsAtTheScrapeOrLaterGetsNoMarker(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expect(1000, "a 1\nb 1\nc 1\n", `{__name__="a"} 1@1000`, `{__name__="b"} 1@1000`, `{__name__="c"} 1@1000`)
+	s.expect(2000, "a 2 2000\nb 2 1500\nb 3 2500\nc 2 1500\nc 3 1600\n",
+		`{__name__="a"} 2@2000`, `{__name__="b"} 2@1500`, `{__name__="b"} 3@2500`,
+		`{__name__="c"} 2@1500`, `{__name__="c"} 3@1600`, `{__name__="c"} stale@2000`)
+	// Nothing of a series is logged that is older than its marker.
+	c := s.expect(3000, "a 2 2000\nb 3 2500\nc 3 1700\n")
+	if c.outOfOrder != 3 {
+		t.Errorf("%d out of order", c.outOfOrder)
+	}
+}
+
+func TestNoMarkerIsOlderThanTheSeriesNewestSample(t *testing.T) {
+	s := newScraper(t, func(c *JobConfig) { c.TrackTimestampsStaleness = true })
+	s.expect(1000, "a 1 5000\nb 1 500\n", `{__name__="a"} 1@5000`, `{__name__="b"} 1@500`)
+	s.expect(2000, "", `{__name__="b"} stale@2000`)
+	s.expect(3000, "a 1 4000\nb 1 1500\nc 1\n", `{__name__="c"} 1@3000`)
+}
+
+func TestSeriesThatReturnsDoesNotGoBackInTime(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expect(1000, "a 1 500\nb 1\n", `{__name__="a"} 1@500`, `{__name__="b"} 1@1000`)
+	s.expect(2000, "x 1\ny 1\nz 1\n", `{__name__="b"} stale@2000`, `{__name__="x"} 1@2000`, `{__name__="y"} 1@2000`, `{__name__="z"} 1@2000`)
+	for at := int64(3000); at <= 4000; at += 1000 {
+		want := []string{fmt.Sprintf(`{__name__="x"} 1@%d`, at), fmt.Sprintf(`{__name__="y"} 1@%d`, at), fmt.Sprintf(`{__name__="z"} 1@%d`, at)}
+		if c := s.expect(at, "a 1 500\nb 1 1500\nx 1\ny 1\nz 1\n", want...); c.outOfOrder != 2 {
+			t.Errorf("%d out of order", c.outOfOrder)
+		}
+	}
+	s.expect(5000, "a 1 501\nb 1 2001\n", `{__name__="a"} 1@501`, `{__name__="b"} 1@2001`,
+		`{__name__="x"} stale@5000`, `{__name__="y"} stale@5000`, `{__name__="z"} stale@5000`)
 }
 
 func TestIgnoredTimestampsAreThoseOfTheScrape(t *testing.T) {

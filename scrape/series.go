@@ -20,10 +20,12 @@ type series struct {
 	// By slot.
 	hashes  []uint64 // of the labels
 	tracked []bool   // had a value that staleness watches, in the last scrape
-	lastOwn []int64  // ms, newest timestamp that the series brought itself; nil: none ever did
+	last    []int64  // ms, of the newest sample; nil: no series ever brought a timestamp, and all are at times of scrapes
 	own     []bool   // brings a job or instance of its own; nil: none does
 
 	byLabels map[uint64]uint32 // slot by hash; made when a line is not known, dropped after quiet scrapes
+
+	dead deaths // last of series that have no slot any more
 
 	pending []pendingSeries // first seen in this scrape: slots from len(hashes) on
 }
@@ -224,23 +226,23 @@ func (s *series) move(rebuild, seen []bool, lines []line, meta func(*template.Sc
 // renumbered moves all that is kept by slot.
 func (s *series) renumbered(to []uint32, blocks []placed, n int) {
 	hashes, tracked := make([]uint64, n), make([]bool, n)
-	var lastOwn []int64
-	if s.lastOwn != nil {
-		lastOwn = make([]int64, n)
-		for i := range lastOwn {
-			lastOwn[i] = math.MinInt64
-		}
+	var last []int64
+	if s.last != nil {
+		last = make([]int64, n)
 	}
 	own := make([]bool, n)
 	anyOwn := false
 	for g, slot := range to {
 		if slot == gone {
+			if last != nil && g < len(s.hashes) {
+				s.dead.add(s.hashes[g], s.last[g], n)
+			}
 			continue
 		}
 		if g < len(s.hashes) {
 			hashes[slot], tracked[slot] = s.hashes[g], s.tracked[g]
-			if lastOwn != nil && g < len(s.lastOwn) {
-				lastOwn[slot] = s.lastOwn[g]
+			if last != nil {
+				last[slot] = s.last[g]
 			}
 			if s.own != nil {
 				own[slot] = s.own[g]
@@ -248,13 +250,16 @@ func (s *series) renumbered(to []uint32, blocks []placed, n int) {
 		} else {
 			p := &s.pending[g-len(s.hashes)]
 			hashes[slot], own[slot] = p.hash, p.own
+			if last != nil {
+				last[slot] = s.dead.last(p.hash)
+			}
 		}
 		anyOwn = anyOwn || own[slot]
 	}
 	if !anyOwn {
 		own = nil
 	}
-	s.blocks, s.hashes, s.tracked, s.lastOwn, s.own = blocks, hashes, tracked, lastOwn, own
+	s.blocks, s.hashes, s.tracked, s.last, s.own = blocks, hashes, tracked, last, own
 	s.pending = nil
 	s.byLabels = nil
 }
@@ -273,13 +278,44 @@ func (s *script) remap(to []uint32) {
 	}
 }
 
-// keepOwnTimes begins to remember the timestamps that series bring.
-func (s *series) keepOwnTimes() {
-	if s.lastOwn != nil {
+// keepLast begins to remember the time of every series' newest sample. No
+// sample so far is newer than at, ms.
+func (s *series) keepLast(at int64) {
+	if s.last != nil {
 		return
 	}
-	s.lastOwn = make([]int64, len(s.hashes))
-	for i := range s.lastOwn {
-		s.lastOwn[i] = math.MinInt64
+	s.last = make([]int64, len(s.hashes))
+	for i := range s.last {
+		s.last[i] = at
+	}
+}
+
+// deaths are the times of the newest samples of series without a slot, by hash
+// of their labels: a series that returns and brings an old timestamp must not
+// go back in time. The oldest are forgotten.
+type deaths struct {
+	young, old map[uint64]int64
+}
+
+// last is MinInt64 for a series that is not known.
+func (d *deaths) last(hash uint64) int64 {
+	if t, ok := d.young[hash]; ok {
+		return t
+	}
+	if t, ok := d.old[hash]; ok {
+		return t
+	}
+	return math.MinInt64
+}
+
+// add notes a series' death; alive, the number of series that live, is also
+// about how many dead ones are known.
+func (d *deaths) add(hash uint64, t int64, alive int) {
+	if d.young == nil {
+		d.young = map[uint64]int64{}
+	}
+	d.young[hash] = t
+	if len(d.young) > 1000+alive {
+		d.old, d.young = d.young, nil
 	}
 }

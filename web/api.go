@@ -41,18 +41,20 @@ type apiError struct {
 	message string
 }
 
-func badData(message string) *apiError { return &apiError{http.StatusBadRequest, "bad_data", message} }
-
 // answer wraps what f returns in the API's envelope.
 func answer(f func(*http.Request) (any, *apiError)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, err := f(r)
 		if err != nil {
-			writeJSON(w, err.code, map[string]string{"status": "error", "errorType": err.typ, "error": err.message})
+			writeError(w, err)
 			return
 		}
 		writeJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data})
 	})
+}
+
+func writeError(w http.ResponseWriter, err *apiError) {
+	writeJSON(w, err.code, map[string]string{"status": "error", "errorType": err.typ, "error": err.message})
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {

@@ -18,15 +18,11 @@ func (s *Server) globalURL(target string) string {
 	if err != nil || !slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, host) {
 		return target
 	}
-	external := s.o.ExternalURL.Hostname()
 	_, own, err := net.SplitHostPort(s.o.ListenAddresses[0])
 	if err == nil && own == port {
-		u.Scheme = s.o.ExternalURL.Scheme
-		if u.Host = s.o.ExternalURL.Host; s.o.ExternalURL.Port() == "" {
-			u.Host = external
-		}
+		u.Scheme, u.Host = s.o.ExternalURL.Scheme, s.o.ExternalURL.Host
 		return u.String()
 	}
-	u.Host = net.JoinHostPort(external, port)
+	u.Host = net.JoinHostPort(s.o.ExternalURL.Hostname(), port)
 	return u.String()
 }

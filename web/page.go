@@ -21,7 +21,7 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 		Now            time.Time
 		Config         string
 		Prefix         string
-	}{s.o.PageTitle, s.o.Build.Version, s.o.Pools(), s.o.Remotes(), now, s.o.Config(), s.o.ExternalURL.Path}) // the client may be gone
+	}{s.o.PageTitle, s.o.Build.Version, s.sortedPools(), s.o.Remotes(), now, s.o.Config(), s.o.ExternalURL.Path}) // the client may be gone
 }
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{

@@ -3,10 +3,13 @@ package web
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"promagent/scrape"
 )
 
 // activeTarget and droppedTarget are the API's forms of a target.
@@ -37,16 +40,22 @@ type targetList struct {
 
 // targets answers /targets?state=any|active|dropped&scrapePool=NAME.
 func (s *Server) targets(r *http.Request) (any, *apiError) {
-	state, only := r.FormValue("state"), r.FormValue("scrapePool")
+	query := r.URL.Query()
+	state, only := strings.ToLower(query.Get("state")), query.Get("scrapePool")
+	all := state == "" || state == "any"
+	active, dropped := all || state == "active", all || state == "dropped"
 	out := targetList{Active: []activeTarget{}, Dropped: []droppedTarget{}}
-	if state != "active" {
+	if dropped {
 		out.DroppedCounts = map[string]int{}
 	}
-	for _, p := range s.o.Pools() {
+	for _, p := range s.sortedPools() {
+		if dropped { // of every pool: that is what Prometheus does, and its page leans on it
+			out.DroppedCounts[p.Job] = p.DroppedCount
+		}
 		if only != "" && p.Job != only {
 			continue
 		}
-		if state != "dropped" {
+		if active {
 			for _, t := range p.Targets {
 				out.Active = append(out.Active, activeTarget{
 					DiscoveredLabels: t.Discovered, Labels: t.Labels, ScrapePool: p.Job, ScrapeURL: t.URL, GlobalURL: s.globalURL(t.URL),
@@ -55,11 +64,10 @@ func (s *Server) targets(r *http.Request) (any, *apiError) {
 				})
 			}
 		}
-		if state != "active" {
+		if dropped {
 			for _, d := range p.Dropped {
 				out.Dropped = append(out.Dropped, droppedTarget{d, p.Job})
 			}
-			out.DroppedCounts[p.Job] = p.DroppedCount
 		}
 	}
 	return out, nil
@@ -68,9 +76,15 @@ func (s *Server) targets(r *http.Request) (any, *apiError) {
 // scrapePools answers /scrape_pools.
 func (s *Server) scrapePools(*http.Request) (any, *apiError) {
 	names := []string{}
-	for _, p := range s.o.Pools() {
+	for _, p := range s.sortedPools() {
 		names = append(names, p.Job)
 	}
-	slices.Sort(names)
 	return map[string][]string{"scrapePools": names}, nil
+}
+
+// sortedPools is what Pools gives, by job.
+func (s *Server) sortedPools() []scrape.PoolStatus {
+	pools := slices.Clone(s.o.Pools())
+	slices.SortFunc(pools, func(a, b scrape.PoolStatus) int { return strings.Compare(a.Job, b.Job) })
+	return pools
 }

@@ -70,6 +70,9 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 // profiles serves the runtime's profiles under /debug/pprof/.
 func profiles(mux *http.ServeMux, prefix string) {
 	for name, h := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace} {
-		mux.Handle(prefix+"/debug/pprof/"+name, http.StripPrefix(prefix, h))
+		for _, method := range []string{"GET ", "POST "} {
+			mux.Handle(method+prefix+"/debug/pprof/"+name, http.StripPrefix(prefix, h))
+		}
 	}
+	mux.Handle("GET "+prefix+"/debug/pprof", http.RedirectHandler(prefix+"/debug/pprof/", http.StatusMovedPermanently))
 }

@@ -13,7 +13,8 @@ type metrics struct {
 	size     *prometheus.HistogramVec
 }
 
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
+// newMetrics registers the server's metrics; isReady is asked at each scrape.
+func newMetrics(r prometheus.Registerer, isReady func() bool) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "prometheus_http_requests_total", Help: "HTTP requests answered.",
@@ -27,7 +28,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(100, 10, 8),
 		}, []string{"handler"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.size} {
+	readiness := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "prometheus_ready", Help: "1 between the end of the start and the beginning of the shutdown."}, func() float64 {
+		if isReady() {
+			return 1
+		}
+		return 0
+	})
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.size, readiness} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -13,7 +13,7 @@ import (
 // routes is the list of all there is.
 func (s *Server) routes() (http.Handler, error) {
 	mux := http.NewServeMux()
-	m, err := newMetrics(s.o.Registerer)
+	m, err := newMetrics(s.o.Registerer, func() bool { return s.state.Load() == ready })
 	if err != nil {
 		return nil, err
 	}

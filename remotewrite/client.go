@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	commonconfig "github.com/prometheus/common/config"
@@ -20,9 +21,15 @@ import (
 )
 
 const (
-	maxAnswer  = 64 << 10 // bytes read of a receiver's answer, so that its connection can be used again
-	maxMessage = 1024     // bytes of it that go into an error
+	maxAnswer    = 64 << 10    // bytes read of a receiver's answer, so that its connection can be used again
+	maxMessage   = 1024        // bytes of it that go into an error
+	answerTime   = time.Second // for reading them: the status says all that matters
+	maxUnasked   = 512 << 10   // bytes that a connection may bring without a byte being sent on it
+	maxRedirects = 10
 )
+
+// errLongAnswer is an answer whose headers do not end in maxUnasked bytes.
+var errLongAnswer = errors.New("the answer is too long")
 
 // Client makes single attempts to deliver a request to one remote.
 type Client struct {
@@ -36,13 +43,20 @@ type Client struct {
 // NewClient returns the client of a remote, with all that its block says of
 // authentication, TLS, proxies and headers.
 func NewClient(cfg Config, userAgent string) (*Client, error) {
-	var opts []commonconfig.HTTPClientOption
+	return newClient(cfg, userAgent, net.DefaultResolver)
+}
+
+func newClient(cfg Config, userAgent string, names resolver) (*Client, error) {
+	dial := (&net.Dialer{}).DialContext
 	if cfg.RoundRobinDNS {
-		opts = append(opts, commonconfig.WithDialContextFunc(roundRobin{net.DefaultResolver, &net.Dialer{}}.dial))
+		dial = roundRobin{names, dial}.dial
 	}
-	c, err := commonconfig.NewClientFromConfig(cfg.HTTP, "remote_storage_write_client", opts...)
+	c, err := commonconfig.NewClientFromConfig(cfg.HTTP, "remote_storage_write_client", commonconfig.WithDialContextFunc(bounded(dial)))
 	if err != nil {
 		return nil, fmt.Errorf("HTTP client of remote %s: %w", cfg.RemoteName, err)
+	}
+	if c.CheckRedirect == nil {
+		c.CheckRedirect = checkRedirect
 	}
 	rt := c.Transport
 	if len(cfg.Headers) > 0 {
@@ -74,19 +88,34 @@ func NewClient(cfg Config, userAgent string) (*Client, error) {
 	return &Client{http: c, url: cfg.URL.String(), timeout: cfg.RemoteTimeout, retry429: cfg.Queue.RetryOnRateLimit, headers: h}, nil
 }
 
+// checkRedirect follows what sends the same request elsewhere. A redirect that
+// would make a GET of it delivers nothing, whatever its target answers: it is
+// the answer itself.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if req.Method != http.MethodPost {
+		return http.ErrUseLastResponse
+	}
+	if len(via) >= maxRedirects {
+		return fmt.Errorf("stopped after %d redirects", maxRedirects)
+	}
+	return nil
+}
+
 // headerSetter sets the configured headers on the first request's host only:
-// a redirect elsewhere must not carry them away.
+// a redirect elsewhere must not carry them away, nor one that leaves TLS.
 type headerSetter struct {
 	headers map[string]string
 	next    http.RoundTripper
 }
 
 func (s *headerSetter) RoundTrip(req *http.Request) (*http.Response, error) {
-	first := req
-	for first.Response != nil && first.Response.Request != nil { // redirected
-		first = first.Response.Request
+	own := true
+	for r := req; r.Response != nil && r.Response.Request != nil; { // redirected
+		from := r.Response.Request
+		own = own && from.URL.Host == r.URL.Host && (from.URL.Scheme == r.URL.Scheme || r.URL.Scheme == "https")
+		r = from
 	}
-	if first.URL.Host == req.URL.Host {
+	if own {
 		req = req.Clone(req.Context())
 		for k, v := range s.headers {
 			if strings.EqualFold(k, "host") {
@@ -139,6 +168,7 @@ func (c *Client) Store(ctx context.Context, body []byte, attempt int) (Response,
 		return Response{}, &SendError{Recoverable: true, Err: err}
 	}
 	defer resp.Body.Close()
+	defer time.AfterFunc(answerTime, cancel).Stop()
 	text, readErr := io.ReadAll(io.LimitReader(resp.Body, maxMessage))
 	if readErr == nil {
 		_, readErr = io.CopyN(io.Discard, resp.Body, maxAnswer)
@@ -192,25 +222,58 @@ func retryAfter(v string, now time.Time) time.Duration {
 	return 0
 }
 
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// bounded dials connections that a receiver cannot fill memory with.
+func bounded(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &boundedConn{Conn: c}, nil
+	}
+}
+
+// boundedConn fails when it has read maxUnasked bytes since the last write.
+type boundedConn struct {
+	net.Conn
+	read atomic.Int64
+}
+
+func (c *boundedConn) Read(b []byte) (int, error) {
+	if c.read.Load() > maxUnasked {
+		return 0, errLongAnswer
+	}
+	n, err := c.Conn.Read(b)
+	c.read.Add(int64(n))
+	return n, err
+}
+
+func (c *boundedConn) Write(b []byte) (int, error) {
+	c.read.Store(0)
+	return c.Conn.Write(b)
+}
+
+type resolver interface {
+	LookupHost(context.Context, string) ([]string, error)
+}
+
 // roundRobin dials a random one of a host's addresses, so that the
 // connections of many shards spread over all of them.
 type roundRobin struct {
-	resolver interface {
-		LookupHost(context.Context, string) ([]string, error)
-	}
-	dialer interface {
-		DialContext(context.Context, string, string) (net.Conn, error)
-	}
+	names resolver
+	next  dialFunc
 }
 
 func (r roundRobin) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return r.dialer.DialContext(ctx, network, addr)
+		return r.next(ctx, network, addr)
 	}
-	addrs, err := r.resolver.LookupHost(ctx, host)
+	addrs, err := r.names.LookupHost(ctx, host)
 	if err != nil || len(addrs) == 0 {
-		return r.dialer.DialContext(ctx, network, addr)
+		return r.next(ctx, network, addr)
 	}
-	return r.dialer.DialContext(ctx, network, net.JoinHostPort(addrs[rand.IntN(len(addrs))], port))
+	return r.next(ctx, network, net.JoinHostPort(addrs[rand.IntN(len(addrs))], port))
 }

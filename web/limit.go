@@ -6,7 +6,8 @@ import (
 )
 
 // limited is a listener that shares a bound on open connections with others.
-// Connections beyond it wait in the kernel's queue.
+// One connection beyond it waits here, further ones in the kernel's queue. A
+// listener without connections holds no place: it would keep it from the others.
 type limited struct {
 	net.Listener
 	slots  chan struct{}
@@ -15,15 +16,15 @@ type limited struct {
 }
 
 func (l *limited) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case l.slots <- struct{}{}:
 	case <-l.closed:
+		c.Close()
 		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
 	}
 	return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
 }

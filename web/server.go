@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -113,33 +114,50 @@ func (s *Server) Listen() error {
 		}
 		ln = conntrack.NewListener(&limited{Listener: ln, slots: slots, closed: make(chan struct{})}, conntrack.TrackWithName("http"), conntrack.TrackWithTracing())
 		s.listeners = append(s.listeners, ln)
-		s.o.Logger.Info("Listening on", "address", ln.Addr().String())
 	}
 	return nil
 }
 
-// Run serves until ctx ends; requests under way then get a second.
+// Run serves until ctx ends; requests under way then get a second. Each
+// listener has a server of its own: the toolkit wraps the handler of the one
+// it is given, and would count a request against the rate limit once per listener.
 func (s *Server) Run(ctx context.Context) error {
-	srv := &http.Server{
-		Handler: s.handler, ReadTimeout: s.o.ReadTimeout,
-		ErrorLog: slog.NewLogLogger(s.o.Logger.Handler(), slog.LevelError),
+	ended := make(chan error, len(s.listeners))
+	servers := make([]*http.Server, len(s.listeners))
+	for i, ln := range s.listeners {
+		servers[i] = &http.Server{
+			Handler: s.handler, ReadTimeout: s.o.ReadTimeout,
+			ErrorLog: slog.NewLogLogger(s.o.Logger.Handler(), slog.LevelError),
+		}
+		go func() {
+			ended <- toolkit.Serve(ln, servers[i], &toolkit.FlagConfig{WebConfigFile: &s.o.WebConfigFile}, s.o.Logger)
+		}()
 	}
-	failed := make(chan error, 1)
-	go func() {
-		failed <- toolkit.ServeMultiple(s.listeners, srv, &toolkit.FlagConfig{WebConfigFile: &s.o.WebConfigFile}, s.o.Logger)
-	}()
+	var failed error
+	running := len(servers)
 	select {
-	case err := <-failed:
-		return fmt.Errorf("serve HTTP: %w", err)
+	case err := <-ended:
+		running--
+		failed = fmt.Errorf("serve HTTP: %w", err)
 	case <-ctx.Done():
 	}
+
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if err := srv.Shutdown(grace); err != nil {
-		srv.Close() // a reader that does not end, such as a profile
+	var stopped sync.WaitGroup
+	for i, srv := range servers {
+		stopped.Go(func() {
+			if err := srv.Shutdown(grace); err != nil {
+				srv.Close() // a reader that does not end, such as a profile
+			}
+			s.listeners[i].Close() // where serving failed before it began
+		})
 	}
-	if err := <-failed; err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve HTTP: %w", err)
+	for range running {
+		if err := <-ended; failed == nil && !errors.Is(err, http.ErrServerClosed) {
+			failed = fmt.Errorf("serve HTTP: %w", err)
+		}
 	}
-	return nil
+	stopped.Wait()
+	return failed
 }

@@ -65,14 +65,14 @@ func (l *Log) End() Pos {
 func (l *Log) due() bool {
 	s := l.active
 	switch {
+	case s.nosync: // also an empty one: what it takes would never be synced
 	case s.anchorBytes+s.recordBytes == 0:
 		return false
 	case s.recordBytes >= minRecords && s.recordBytes >= recordsWeigh*s.anchorBytes:
 	case l.limit > 0 && s.size >= l.limit/4 && s.recordBytes >= 4*s.anchorBytes:
 	case s.size >= maxSegment:
 	case l.o.Now().Sub(s.created) >= segmentAge:
-	case l.failing != nil && s.size >= l.o.MemoryBytes/memoryPerPart:
-	case s.nosync:
+	case int64(len(s.mem)) >= l.o.MemoryBytes/memoryPerPart: // the disk fails, hangs or is slow
 	default:
 		return false
 	}
@@ -169,7 +169,7 @@ func (l *Log) wait(s *segment, end int64) error {
 			late = true
 		}
 		l.mu.Lock()
-		if late || l.failing != nil || s.gone || s.nosync && l.o.SyncInterval == 0 {
+		if late || l.failing != nil || l.closed || s.gone || s.size < end || s.nosync && l.o.SyncInterval == 0 {
 			if onDisk() >= end {
 				return nil
 			}
@@ -179,24 +179,46 @@ func (l *Log) wait(s *segment, end int64) error {
 	return nil
 }
 
-// shed keeps the unwritten bytes within the memory bound: the oldest segment
-// of which not everything is written goes, and is counted. l.mu is held.
+// shed keeps the unwritten bytes within the memory bound: of the oldest
+// segment that has any, they go and are counted. What the writer is busy with
+// stays, for it would stay in memory anyway. l.mu is held.
 func (l *Log) shed() {
-	for l.memory > l.o.MemoryBytes {
-		var oldest *segment
-		for _, s := range l.segments {
-			if s.own && !s.gone && len(s.mem) > 0 {
-				oldest = s
-				break
-			}
+	for _, s := range l.segments {
+		if l.memory <= l.o.MemoryBytes || s == l.active {
+			return // the active segment is bounded by its part
 		}
-		if oldest == nil || oldest == l.active {
-			return // one segment alone is bounded by a quarter
+		if s.own && !s.gone && len(s.mem) > s.busy {
+			l.cut(s)
 		}
-		l.stats.DroppedUnwritten += oldest.samples
-		l.o.Logger.Error("The disk does not take the log's data; the oldest of what is in memory is dropped",
-			"segment", oldest.id, "samples", oldest.samples, "err", l.failing)
-		l.forget(oldest)
+	}
+}
+
+// cut ends a segment where the writer is. l.mu is held.
+func (l *Log) cut(s *segment) {
+	dropped := s.mem[s.busy:]
+	if s.memOff+int64(s.busy) == 0 {
+		dropped = dropped[segmentHeader:]
+		s.gone = true // of the file there is no header; retention takes what there is of it
+	}
+	var samples uint64
+	for b := dropped; ; {
+		h, ok := parseFrameHeader(b, Pos{})
+		if !ok {
+			break
+		}
+		samples += uint64(h.Samples)
+		b = b[frameHeader+int(h.Len):]
+	}
+	l.memory -= int64(len(s.mem) - s.busy)
+	s.mem = s.mem[:s.busy:s.busy]
+	s.size, s.cut = s.memOff+int64(s.busy), true
+	s.samples -= samples
+	l.stats.DroppedUnwritten += samples
+	l.o.Logger.Error("The disk does not take the log's data; the oldest of what is in memory is dropped",
+		"segment", s.id, "samples", samples, "err", l.failing)
+	if f := s.file; f != nil && s.gone {
+		s.file = nil
+		f.Close() // nothing of it is wanted
 	}
 }
 

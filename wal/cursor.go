@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -20,6 +22,8 @@ const (
 	cursorMagic  = "PROMACUR"
 	slotHeader   = 8 + 4 + 8 + 4 + 4 // magic, version, sequence, length, CRC
 	minSlot      = 4096
+	maxSlot      = 32 << 20
+	cursorSync   = 5 * time.Second // between two syncs of a cursor
 )
 
 // Cursor is a named position that survives the process: the lowest position
@@ -29,14 +33,20 @@ type Cursor struct {
 	name string
 	path string
 
-	mu       sync.Mutex // guards what follows
-	low      Pos
-	state    []byte
-	set      bool // low and state mean something
-	dirty    bool
-	file     File
-	slotSize int
-	sequence uint64
+	mu    sync.Mutex // guards what follows; never held while the disk works
+	low   Pos
+	state []byte
+	set   bool // low and state mean something
+	dirty bool
+
+	io       sync.Mutex // guards the file and what follows
+	file     File       // nil until something is written
+	slotSize int        // 0: there is no file
+	sequence uint64     // of the newest slot
+	safe     int        // the slot that is synced, and so is not written to
+	unsynced bool       // the other slot is newer
+	syncedAt time.Time
+	removed  bool
 }
 
 // Name is the cursor's name.
@@ -56,7 +66,25 @@ func (c *Cursor) Set(low Pos, state []byte) {
 	c.low, c.state, c.set, c.dirty = low, append(c.state[:0], state...), true, true
 }
 
-// payload is name, low and state.
+// take returns the payload when the cursor has moved since the last take.
+func (c *Cursor) take() (payload []byte, moved bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.dirty {
+		return nil, false
+	}
+	c.dirty = false
+	return c.payload(), true
+}
+
+// untake makes the next take return a payload again.
+func (c *Cursor) untake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dirty = true
+}
+
+// payload is name, low and state. c.mu is held.
 func (c *Cursor) payload() []byte {
 	b := binary.AppendUvarint(nil, uint64(len(c.name)))
 	b = append(b, c.name...)
@@ -69,7 +97,7 @@ var errCursor = errors.New("not a cursor")
 
 func parsePayload(b []byte) (name string, low Pos, state []byte, err error) {
 	n, k := binary.Uvarint(b)
-	if k <= 0 || uint64(len(b)-k) < n+12 {
+	if k <= 0 || n > uint64(len(b)) || len(b)-k < int(n)+12 {
 		return "", low, nil, errCursor
 	}
 	name, b = string(b[k:k+int(n)]), b[k+int(n):]
@@ -105,72 +133,155 @@ func parseSlot(b []byte) (sequence uint64, payload []byte, err error) {
 
 // readCursor reads a cursor's file: the newer of its valid slots.
 func readCursor(fsys FS, path string) (*Cursor, error) {
-	f, err := fsys.OpenRW(path)
+	b, err := readSmall(fsys, path)
 	if err != nil {
 		return nil, err
 	}
-	size, err := f.Size()
-	if err == nil && (size < 2*minSlot || size > 64<<20 || size%2 != 0) {
-		err = errCursor
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, 0); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	c := &Cursor{path: path, file: f, slotSize: int(size / 2)}
-	err = errCursor
-	for _, slot := range [2][]byte{b[:size/2], b[size/2:]} {
-		seq, payload, serr := parseSlot(slot)
-		if serr != nil || seq < c.sequence {
+	half := len(b) / 2
+	c := &Cursor{path: path, slotSize: half}
+	var errs []error
+	for i, slot := range [2][]byte{b[:half], b[half:]} {
+		seq, payload, err := parseSlot(slot)
+		if err != nil {
+			errs = append(errs, err)
 			continue
 		}
-		if name, low, state, perr := parsePayload(payload); perr == nil {
-			c.name, c.low, c.state, c.set, c.sequence, err = name, low, state, true, seq, nil
+		name, low, state, err := parsePayload(payload)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if !c.set || seq > c.sequence {
+			c.name, c.low, c.state, c.set, c.sequence, c.safe = name, low, state, true, seq, i
 		}
 	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+	if !c.set {
+		return nil, errors.Join(errs...)
 	}
 	return c, nil
 }
 
-// flush writes the cursor in place, into the slot that is not the newest.
-// The file grows only when the state does not fit.
-func (c *Cursor) flush(fsys FS) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.dirty {
+// readSmall reads a cursor's file whole, if it has the size of one.
+func readSmall(fsys FS, path string) (b []byte, err error) {
+	f, err := fsys.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size < 2*minSlot || size > 2*maxSlot || size%2 != 0 {
+		return nil, fmt.Errorf("%w: %d bytes", errCursor, size)
+	}
+	b = make([]byte, size)
+	_, err = f.ReadAt(b, 0)
+	return b, err
+}
+
+// flush writes the cursor in place when it has moved, and syncs it every
+// cursorSync, or at once when now is set. One slot is synced at any time and
+// is not written to, so that power loss cannot take both. The file grows only
+// when the state does not fit.
+func (c *Cursor) flush(fsys FS, now bool) error {
+	c.io.Lock()
+	defer c.io.Unlock()
+	if c.removed {
 		return nil
 	}
-	payload := c.payload()
-	if c.file == nil || len(payload)+slotHeader > c.slotSize {
-		if err := c.layOut(fsys, payload); err != nil {
+	payload, moved := c.take()
+	if moved {
+		if err := c.write(fsys, payload); err != nil {
+			c.untake()
 			return err
 		}
-		c.dirty = false
+	}
+	if !c.unsynced || !now && time.Since(c.syncedAt) < cursorSync {
 		return nil
 	}
-	slot := appendSlot(c.sequence+1, payload, c.slotSize)
-	if _, err := c.file.WriteAt(slot, int64((c.sequence+1)%2)*int64(c.slotSize)); err != nil {
-		return fmt.Errorf("write cursor %s: %w", c.name, err)
+	if err := c.sync(); err != nil {
+		c.untake()
+		return err
 	}
-	c.sequence++
-	c.dirty = false
 	return nil
 }
 
+// write puts the payload into the slot that is not the synced one. c.io is held.
+func (c *Cursor) write(fsys FS, payload []byte) error {
+	if len(payload)+slotHeader > maxSlot {
+		return fmt.Errorf("write cursor %s: a state of %d bytes is too large", c.name, len(payload))
+	}
+	if len(payload)+slotHeader > c.slotSize {
+		return c.layOut(fsys, payload)
+	}
+	if c.file == nil {
+		if ok, err := c.reopen(fsys); err != nil {
+			return err
+		} else if !ok {
+			return c.layOut(fsys, payload)
+		}
+	}
+	slot := appendSlot(c.sequence+1, payload, c.slotSize)
+	if _, err := c.file.WriteAt(slot, int64(1-c.safe)*int64(c.slotSize)); err != nil {
+		return fmt.Errorf("write cursor %s: %w", c.name, err)
+	}
+	c.sequence++
+	c.unsynced = true
+	return nil
+}
+
+// reopen opens the file of an earlier process; ok is false when it is not as
+// it was when it was read. c.io is held.
+func (c *Cursor) reopen(fsys FS) (ok bool, err error) {
+	f, err := fsys.OpenRW(c.path)
+	if err != nil {
+		return false, fmt.Errorf("open cursor %s: %w", c.name, err)
+	}
+	size, err := f.Size()
+	if err == nil && size == 2*int64(c.slotSize) {
+		c.file = f
+		// The newest slot may be in the page cache only, and the other is about
+		// to be written.
+		if err := f.Sync(); err != nil {
+			return false, c.distrust(err)
+		}
+		c.syncedAt = time.Now()
+		return true, nil
+	}
+	return false, errors.Join(err, f.Close())
+}
+
+// sync makes the slot last that was written. c.io is held.
+func (c *Cursor) sync() error {
+	if err := c.file.Sync(); err != nil {
+		return c.distrust(err)
+	}
+	c.safe, c.unsynced, c.syncedAt = 1-c.safe, false, time.Now()
+	return nil
+}
+
+// distrust lets go of a file that could not be synced: nobody knows what is in
+// it, so the next write makes another. c.io is held.
+func (c *Cursor) distrust(err error) error {
+	f := c.file
+	c.file, c.slotSize, c.unsynced = nil, 0, false
+	return errors.Join(fmt.Errorf("sync cursor %s: %w", c.name, err), f.Close())
+}
+
 // layOut makes the file with both slots, so that writing in place never needs
-// space. A crash leaves the old file or the new one. c.mu is held.
+// space. A crash leaves the old file or the new one. c.io is held.
 func (c *Cursor) layOut(fsys FS, payload []byte) (err error) {
 	size := max(minSlot, c.slotSize)
-	for size < 2*len(payload)+slotHeader {
+	for size < 2*len(payload)+slotHeader && size < maxSlot {
 		size *= 2
 	}
 	temp := c.path + ".tmp"
-	f, err := fsys.OpenRW(temp)
+	// What an earlier attempt has left may be longer than what is written now.
+	if err := fsys.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make cursor %s: %w", c.name, err)
+	}
+	f, err := fsys.Create(temp)
 	if err != nil {
 		return fmt.Errorf("make cursor %s: %w", c.name, err)
 	}
@@ -192,7 +303,32 @@ func (c *Cursor) layOut(fsys FS, payload []byte) (err error) {
 		c.file.Close() // replaced; nothing of it is needed
 	}
 	c.file, c.slotSize, c.sequence = f, size, c.sequence+2
+	c.safe, c.unsynced, c.syncedAt = 1, false, time.Now()
 	return nil
+}
+
+// close closes the file; a write opens it again.
+func (c *Cursor) close() error {
+	c.io.Lock()
+	defer c.io.Unlock()
+	if c.file == nil {
+		return nil
+	}
+	f := c.file
+	c.file, c.unsynced = nil, false
+	return f.Close()
+}
+
+// remove deletes the file, for good.
+func (c *Cursor) remove(fsys FS) error {
+	err := c.close()
+	c.io.Lock()
+	defer c.io.Unlock()
+	c.removed = true
+	if rerr := fsys.Remove(c.path); !errors.Is(rerr, fs.ErrNotExist) {
+		err = errors.Join(err, rerr)
+	}
+	return errors.Join(err, fsys.SyncDir(filepath.Dir(c.path)))
 }
 
 // loadCursors reads the cursors there are. highest is the highest segment one knows of.
@@ -259,14 +395,10 @@ func (l *Log) RemoveCursor(name string) error {
 	if c == nil {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.file == nil {
-		return nil
+	if err := c.remove(l.o.FS); err != nil {
+		return fmt.Errorf("remove cursor %s: %w", name, err)
 	}
-	err := errors.Join(c.file.Close(), l.o.FS.Remove(c.path))
-	c.file, c.dirty = nil, false
-	return err
+	return nil
 }
 
 // RenameCursor gives a cursor another name, whose own cursor (if any) goes.
@@ -287,28 +419,33 @@ func (l *Log) RenameCursor(from, to string) error {
 	}
 	if ok {
 		c.Set(low, state)
-		if err := c.flush(l.o.FS); err != nil {
+		if err := c.flush(l.o.FS, true); err != nil {
 			return err
 		}
 	}
 	return l.RemoveCursor(from)
 }
 
-// flushCursors writes the cursors that have moved.
-func (l *Log) flushCursors() {
+// allCursors lists the cursors. l.mu is held.
+func (l *Log) allCursors() []*Cursor {
+	return slices.Collect(maps.Values(l.cursors))
+}
+
+// flushCursors writes the cursors that have moved, and syncs them all when now is set.
+func (l *Log) flushCursors(now bool) {
 	l.mu.Lock()
-	all := make([]*Cursor, 0, len(l.cursors))
-	for _, c := range l.cursors {
-		all = append(all, c)
-	}
+	all := l.allCursors()
 	l.mu.Unlock()
-	failed := false
+	var errs []error
 	for _, c := range all {
-		if err := c.flush(l.o.FS); err != nil {
-			if failed = true; !l.cursorsFailing {
-				l.o.Logger.Error("A remote's position cannot be written; after a crash more is sent twice", "err", err)
-			}
+		if err := c.flush(l.o.FS, now); err != nil {
+			errs = append(errs, err)
 		}
 	}
-	l.cursorsFailing = failed
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(errs) > 0 && !l.cursorsFailing {
+		l.o.Logger.Error("A remote's position cannot be written; after a crash more is sent twice", "err", errors.Join(errs...))
+	}
+	l.cursorsFailing = len(errs) > 0
 }

@@ -60,13 +60,22 @@ func (r *readFiles) letGo(i int) {
 	}
 }
 
-// forget lets go of a segment's file; id 0: of all.
+// forget lets go of a segment's file.
 func (r *readFiles) forget(id uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := len(r.open) - 1; i >= 0; i-- {
-		if id == 0 || r.open[i].id == id {
+		if r.open[i].id == id {
 			r.letGo(i)
 		}
+	}
+}
+
+// close lets go of all files.
+func (r *readFiles) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := len(r.open) - 1; i >= 0; i-- {
+		r.letGo(i)
 	}
 }

@@ -59,8 +59,8 @@ type segment struct {
 	ended   bool // no more appends
 	nosync  bool // an fsync failed: never synced again
 	gone    bool // not readable: deleted, or no segment at all
-	lost    bool // its bytes are not on disk (any more)
-	busy    bool // the writer has the file
+	cut     bool // its end was dropped unwritten, at size
+	busy    int  // so many bytes of mem are being written
 }
 
 // Log is an append-only sequence of frames in segments. All methods may be
@@ -85,9 +85,15 @@ type Log struct {
 	closed   bool
 	torn     map[uint64]bool // segments whose damage has been counted
 
-	writing        sync.Mutex // one writer at a time
-	cursorsFailing bool       // of the cursor flusher alone
-	reads          readFiles
+	cursorsFailing bool
+
+	// Taken in this order, before mu and never under it: a disk that hangs must
+	// not keep anybody from appending and reading.
+	writing  sync.Mutex // one writer at a time
+	deleting sync.Mutex // one deletes at a time
+	syncing  sync.Mutex // one syncs at a time
+
+	reads readFiles
 }
 
 // Stats are the log's numbers.
@@ -151,29 +157,40 @@ func Open(path string, o Options) (*Log, error) {
 	return l, nil
 }
 
-// Close releases the files and the lock. Run must have returned.
+// Close releases the files and the lock; it waits for a write that is under
+// way. Run must have returned.
 func (l *Log) Close() error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.deleting.Lock()
+	defer l.deleting.Unlock()
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
 		return nil
 	}
 	l.closed = true
-	var errs []error
+	close(l.progress) // who waits for the disk waits no longer
+	l.progress = make(chan struct{})
+	var files []File
 	for _, s := range l.segments {
 		if s.file != nil {
-			errs = append(errs, s.file.Close())
+			files = append(files, s.file)
 			s.file = nil
 		}
 	}
-	for _, c := range l.cursors {
-		if c.file != nil {
-			errs = append(errs, c.file.Close())
-			c.file = nil
-		}
-	}
+	cursors := l.allCursors()
 	l.mu.Unlock()
-	l.reads.forget(0)
+	var errs []error
+	for _, f := range files {
+		errs = append(errs, f.Close())
+	}
+	for _, c := range cursors {
+		errs = append(errs, c.close())
+	}
+	l.reads.close()
 	errs = append(errs, l.lock.release())
 	return errors.Join(errs...)
 }

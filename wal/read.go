@@ -195,7 +195,7 @@ func (l *Log) HeaderAt(p Pos) (Header, error) {
 // readAt reads from memory what is there, and the rest from the file.
 func (l *Log) readAt(s *segment, b []byte, off int64) error {
 	l.mu.Lock()
-	if s.gone && s.own {
+	if s.own && (s.gone || s.cut && off+int64(len(b)) > s.size) {
 		l.mu.Unlock()
 		return ErrGone
 	}

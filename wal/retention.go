@@ -8,44 +8,62 @@ import (
 // retain deletes the segments that nobody needs and those beyond the limits,
 // oldest first, and computes the size bound anew.
 func (l *Log) retain() {
+	l.deleting.Lock()
+	defer l.deleting.Unlock()
 	free, total, err := l.o.FS.Free(l.dir)
 	low, haveCursors := l.lowest()
+	// What is deleted because everybody has it must not be asked for after a
+	// crash: the positions go to their files first.
+	l.flushCursors(false)
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.limit = l.o.MaxBytes
-	if err == nil && l.limit == 0 {
-		l.limit = int64(float64(total) * l.o.MaxPercent / 100)
+	if err == nil {
+		l.setLimit(total)
 	}
 	if l.due() {
 		l.begin(l.active.id + 1)
 	}
-	now := l.o.Now()
-	for len(l.segments) > 0 && l.segments[0] != l.active {
+	l.mu.Unlock()
+	for {
+		l.mu.Lock()
 		s := l.segments[0]
-		size := l.bytes()
+		if s == l.active || l.closed {
+			l.mu.Unlock()
+			return
+		}
 		switch {
 		case haveCursors && s.id < low.Segment: // everybody has it
-		case l.limit > 0 && size > l.limit:
+		case l.limit > 0 && l.bytes() > l.limit:
 			l.said("its size limit", s)
 		case err == nil && float64(free) < float64(total)*l.o.FreePercent/100:
 			l.said("the volume is nearly full", s)
 			free += uint64(s.size)
-		case l.o.MaxAge > 0 && now.Sub(timeOf(s.newest)) > l.o.MaxAge:
+		case l.o.MaxAge > 0 && l.o.Now().Sub(timeOf(s.newest)) > l.o.MaxAge:
 			l.said("its age limit", s)
 		default:
+			l.mu.Unlock()
 			return
 		}
+		l.mu.Unlock()
 		if !l.delete(s) {
 			return
 		}
 	}
 }
 
+// setLimit computes the size bound for a volume of so many bytes. l.mu is
+// held, or l is not shared yet.
+func (l *Log) setLimit(total uint64) {
+	if l.limit = l.o.MaxBytes; l.limit == 0 {
+		l.limit = int64(float64(total) * l.o.MaxPercent / 100)
+	}
+}
+
 // lowest is the lowest position that a cursor needs.
 func (l *Log) lowest() (low Pos, any bool) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, c := range l.cursors {
+	all := l.allCursors()
+	l.mu.Unlock()
+	for _, c := range all {
 		p, _, ok := c.Load()
 		if !ok {
 			continue
@@ -66,35 +84,41 @@ func (l *Log) said(why string, s *segment) {
 // bytes is the log's size. l.mu is held.
 func (l *Log) bytes() (n int64) {
 	for _, s := range l.segments {
-		if !s.lost {
-			n += s.size
-		}
+		n += s.size
 	}
 	return n
 }
 
-// dropOldest deletes the oldest ended segment that is on disk. l.mu is held.
+// dropOldest deletes the oldest ended segment that is on disk.
 func (l *Log) dropOldest(why string) {
+	l.deleting.Lock()
+	defer l.deleting.Unlock()
+	l.mu.Lock()
+	var oldest *segment
 	for _, s := range l.segments {
-		if s == l.active || s.own && len(s.mem) > 0 || s.lost {
-			continue
+		if s != l.active && len(s.mem) == 0 {
+			oldest = s
+			l.said(why, s)
+			break
 		}
-		l.said(why, s)
-		l.delete(s)
-		return
+	}
+	l.mu.Unlock()
+	if oldest != nil {
+		l.delete(oldest)
 	}
 }
 
-// delete removes a segment. l.mu is held.
+// delete removes a segment. l.deleting is held.
 func (l *Log) delete(s *segment) bool {
-	if !s.lost {
-		if err := l.o.FS.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			l.stats.TruncationsFailed++
-			l.o.Logger.Error("Cannot delete a segment of the log", "segment", s.id, "err", err)
-			return false
-		}
-		l.stats.Truncations++
+	err := l.o.FS.Remove(s.path)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.stats.TruncationsFailed++
+		l.o.Logger.Error("Cannot delete a segment of the log", "segment", s.id, "err", err)
+		return false
 	}
+	l.stats.Truncations++
 	l.forget(s)
 	return true
 }
@@ -104,6 +128,7 @@ func (l *Log) forget(s *segment) {
 	s.gone = true
 	l.memory -= int64(len(s.mem))
 	s.mem = nil
+	delete(l.torn, s.id)
 	for i := range l.segments {
 		if l.segments[i] == s {
 			l.segments = append(l.segments[:i], l.segments[i+1:]...)
@@ -111,7 +136,7 @@ func (l *Log) forget(s *segment) {
 		}
 	}
 	l.reads.forget(s.id)
-	if f := s.file; f != nil && !s.busy {
+	if f := s.file; f != nil && s.busy == 0 {
 		s.file = nil
 		f.Close() // deleted: what it held is not wanted
 	}

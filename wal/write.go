@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -19,14 +20,14 @@ func (l *Log) Run(ctx context.Context) error {
 	wg.Go(func() { l.writeLoop(ctx) })
 	wg.Go(func() {
 		if l.o.SyncInterval > 0 {
-			l.tick(ctx, l.o.SyncInterval, func() { l.syncAll() })
+			l.tick(ctx, l.o.SyncInterval, func() { _ = l.syncAll() }) // counted and logged
 		}
 	})
-	wg.Go(func() { l.tick(ctx, cursorInterval, l.flushCursors) })
+	wg.Go(func() { l.tick(ctx, cursorInterval, func() { l.flushCursors(false) }) })
 	wg.Go(func() { l.tick(ctx, retentionInterval, l.retain) })
 	wg.Wait()
 	err := l.Sync()
-	l.flushCursors()
+	l.flushCursors(true)
 	return err
 }
 
@@ -79,6 +80,10 @@ func (l *Log) writePending() error {
 	defer l.writing.Unlock()
 	for {
 		l.mu.Lock()
+		if l.closed {
+			l.mu.Unlock()
+			return errClosed
+		}
 		var s *segment
 		for _, c := range l.segments {
 			if c.own && !c.gone && len(c.mem) > 0 {
@@ -89,49 +94,73 @@ func (l *Log) writePending() error {
 		if s == nil {
 			l.setFailing(nil)
 			l.mu.Unlock()
+			if l.o.SyncInterval == 0 {
+				return l.syncAll() // closes what has ended
+			}
 			return nil
 		}
-		chunk, off, started := s.mem[:len(s.mem):len(s.mem)], s.memOff, s.started
-		s.busy = true
+		chunk, off := s.mem[:len(s.mem):len(s.mem)], s.memOff
+		s.busy = len(chunk)
 		l.mu.Unlock()
 
-		err := l.write(s, chunk, off, started)
-
+		err := l.write(s, chunk, off)
+		full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+		if full {
+			l.dropOldest("the disk is full")
+		}
+		deleted := l.written(s, chunk, err)
+		if deleted {
+			l.unmake(s)
+		}
+		if err == nil && l.o.SyncInterval == 0 {
+			_ = l.syncSegment(s) // counted and logged; whoever waits sees nosync
+		}
 		l.mu.Lock()
-		if s.busy = false; s.gone && s.file != nil {
-			s.file.Close() // deleted meanwhile: what it held is not wanted
-			s.file = nil
-		}
-		if err == nil {
-			if !s.gone {
-				s.memOff += int64(len(chunk))
-				l.memory -= int64(len(chunk))
-				if rest := s.mem[len(chunk):]; len(rest) == 0 {
-					s.mem = nil
-				} else {
-					s.mem = append([]byte(nil), rest...)
-				}
-			}
-			l.stats.WrittenBytes += uint64(len(chunk))
-			l.setFailing(nil)
-			if l.o.SyncInterval == 0 {
-				l.mu.Unlock()
-				l.syncSegment(s)
-				l.mu.Lock()
-			}
-		} else {
-			l.stats.WritesFailed++
-			if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-				l.dropOldest("the disk is full")
-			}
-			l.setFailing(err)
-		}
 		close(l.progress)
 		l.progress = make(chan struct{})
 		l.mu.Unlock()
-		if err != nil {
+		if err != nil && !deleted {
 			return err
 		}
+	}
+}
+
+// written notes how the write of a chunk of s ended, and whether s has been
+// deleted meanwhile.
+func (l *Log) written(s *segment, chunk []byte, err error) (deleted bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.busy = 0
+	if err != nil {
+		l.stats.WritesFailed++
+		if !s.gone {
+			l.setFailing(err)
+		}
+		return s.gone
+	}
+	l.stats.WrittenBytes += uint64(len(chunk))
+	l.setFailing(nil)
+	if s.gone {
+		return true
+	}
+	s.memOff += int64(len(chunk))
+	l.memory -= int64(len(chunk))
+	s.mem = append([]byte(nil), s.mem[len(chunk):]...) // nil when all is written
+	return false
+}
+
+// unmake closes and removes the file of a segment that was deleted while the
+// writer had it: the writer may have made it again.
+func (l *Log) unmake(s *segment) {
+	l.mu.Lock()
+	f := s.file
+	s.file = nil
+	l.mu.Unlock()
+	if f != nil {
+		f.Close() // deleted: what it held is not wanted
+	}
+	if err := l.o.FS.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.o.Logger.Error("Cannot delete a segment of the log", "segment", s.id, "err", err)
 	}
 }
 
@@ -147,21 +176,26 @@ func (l *Log) setFailing(err error) {
 }
 
 // write puts a chunk of a segment where it belongs, making the file first.
-func (l *Log) write(s *segment, chunk []byte, off int64, started bool) error {
-	if s.file == nil {
-		f, err := l.o.FS.OpenRW(s.path)
-		if err != nil {
+// l.writing is held.
+func (l *Log) write(s *segment, chunk []byte, off int64) error {
+	l.mu.Lock()
+	f, started := s.file, s.started
+	l.mu.Unlock()
+	if f == nil {
+		var err error
+		if f, err = l.o.FS.OpenRW(s.path); err != nil {
 			return fmt.Errorf("create segment: %w", err)
 		}
-		s.file = f
+		l.setFile(s, f)
 	}
 	if !started {
-		if _, err := s.file.WriteAt(chunk[:segmentHeader], 0); err != nil {
+		if _, err := f.WriteAt(chunk[:segmentHeader], 0); err != nil {
 			return fmt.Errorf("write header of segment %d: %w", s.id, err)
 		}
-		if err := s.file.Sync(); err != nil {
+		if err := f.Sync(); err != nil {
 			// What a failed sync left of the file is unknown: begin it anew.
-			return errors.Join(fmt.Errorf("sync segment %d: %w", s.id, err), s.file.Close(), l.o.FS.Remove(s.path), l.unopen(s))
+			l.setFile(s, nil)
+			return errors.Join(fmt.Errorf("sync segment %d: %w", s.id, err), f.Close(), l.o.FS.Remove(s.path))
 		}
 		if err := l.o.FS.SyncDir(l.dir); err != nil {
 			return fmt.Errorf("sync directory: %w", err)
@@ -170,13 +204,17 @@ func (l *Log) write(s *segment, chunk []byte, off int64, started bool) error {
 		s.started = true
 		l.mu.Unlock()
 	}
-	if _, err := s.file.WriteAt(chunk, off); err != nil {
+	if _, err := f.WriteAt(chunk, off); err != nil {
 		return fmt.Errorf("write segment %d at %d: %w", s.id, off, err)
 	}
 	return nil
 }
 
-func (l *Log) unopen(s *segment) error { s.file = nil; return nil }
+func (l *Log) setFile(s *segment, f File) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.file = f
+}
 
 // Sync writes and syncs all that has been appended.
 func (l *Log) Sync() error {
@@ -192,7 +230,7 @@ func (l *Log) syncAll() error {
 	l.mu.Lock()
 	var todo []*segment
 	for _, s := range l.segments {
-		if s.own && !s.gone && s.file != nil && s.started && (s.synced < s.memOff && !s.nosync || s.ended) {
+		if s.file != nil && (s.unsynced() || s.ended) {
 			todo = append(todo, s)
 		}
 	}
@@ -204,21 +242,37 @@ func (l *Log) syncAll() error {
 	return errors.Join(errs...)
 }
 
+// unsynced says whether a sync of the file would store something.
+func (s *segment) unsynced() bool { return s.synced < s.memOff && !s.nosync }
+
+// syncSegment syncs what is written of a segment, and closes its file when
+// nothing more will be written.
 func (l *Log) syncSegment(s *segment) error {
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
 	l.mu.Lock()
-	f, upto, skip := s.file, s.memOff, s.nosync || s.gone || s.file == nil || s.synced == s.memOff && !s.ended
+	f, upto, sync := s.file, s.memOff, s.unsynced()
+	if s.gone {
+		f = nil
+	}
 	l.mu.Unlock()
-	if skip {
+	if f == nil {
 		return nil
 	}
-	begin := time.Now()
-	err := f.Sync()
-	if l.o.ObserveSync != nil {
-		l.o.ObserveSync(time.Since(begin))
+	var err error
+	if sync {
+		begin := time.Now()
+		err = f.Sync()
+		if l.o.ObserveSync != nil {
+			l.o.ObserveSync(time.Since(begin))
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err != nil && !s.gone {
+	if s.gone {
+		return nil // deleted meanwhile, and closed
+	}
+	if err != nil {
 		// The kernel may have dropped the pages and will not say so again:
 		// this file is not synced any more, and the next append begins another.
 		s.nosync = true
@@ -226,8 +280,10 @@ func (l *Log) syncSegment(s *segment) error {
 		l.o.Logger.Error("Syncing the log failed; this segment is left as it is and another begun", "segment", s.id, "err", err)
 		return fmt.Errorf("sync segment %d: %w", s.id, err)
 	}
-	s.synced = max(s.synced, upto)
-	if s.ended && !s.busy && s.synced == s.size && s.file == f {
+	if sync {
+		s.synced = max(s.synced, upto)
+	}
+	if s.ended && s.busy == 0 && len(s.mem) == 0 && !s.unsynced() && s.file == f {
 		s.file = nil
 		if err := f.Close(); err != nil {
 			l.o.Logger.Warn("Closing a segment failed", "segment", s.id, "err", err)

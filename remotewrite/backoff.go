@@ -29,12 +29,14 @@ func (b *backoff) next(retryAfter time.Duration) time.Duration {
 // reset begins anew.
 func (b *backoff) reset() { b.current = 0 }
 
-// sleep waits for d, or until ctx ends, which it says.
-func sleep(ctx context.Context, d time.Duration) error {
+// sleep waits for d, or until enough is closed, or until ctx ends, which it says.
+func sleep(ctx context.Context, d time.Duration, enough <-chan struct{}) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return nil
+	case <-enough:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

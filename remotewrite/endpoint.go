@@ -50,6 +50,8 @@ type Endpoint struct {
 	walk   *walk
 	wakers []chan struct{} // by shard
 	wake   chan struct{}   // of the reader
+	news   chan struct{}   // closed and replaced by configure
+	resize bool            // configure has changed the bounds of the shards
 	sent   counts          // since the last measurement of the scaling
 }
 
@@ -72,7 +74,7 @@ func newEndpoint(cfg *Config, store *record.Store, cursor *wal.Cursor, m *metric
 	}
 	e := &Endpoint{
 		store: store, cursor: cursor, plans: wire.NewPlans(rules, cfg.ExternalLabels), metrics: m, v2: cfg.V2(), began: time.Now(),
-		log: log.With("remote_name", cfg.RemoteName, "url", cfg.URL.Redacted()), wake: make(chan struct{}, 1),
+		log: log.With("remote_name", cfg.RemoteName, "url", cfg.URL.Redacted()), wake: make(chan struct{}, 1), news: make(chan struct{}),
 	}
 	e.client.Store(c)
 	e.cfg.Store(cfg)
@@ -80,7 +82,7 @@ func newEndpoint(cfg *Config, store *record.Store, cursor *wal.Cursor, m *metric
 }
 
 // configure takes over what may change while the endpoint runs: the client and
-// the queue's sizes.
+// the queue's sizes. Shards that wait for their next attempt make it at once.
 func (e *Endpoint) configure(cfg *Config, c *Client) {
 	old := e.client.Swap(c)
 	e.cfg.Store(cfg)
@@ -90,6 +92,26 @@ func (e *Endpoint) configure(cfg *Config, c *Client) {
 	if e.led != nil {
 		e.led.limits = limitsOf(cfg)
 	}
+	close(e.news)
+	e.news, e.resize = make(chan struct{}), true
+	e.wakeReader()
+}
+
+// reconfigured is closed at the next change of the configuration.
+func (e *Endpoint) reconfigured() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.news
+}
+
+// bounded is the number of shards that the configuration allows and that is
+// nearest to n; changed says whether it has changed since the last call.
+func (e *Endpoint) bounded(n int) (shards int, changed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	changed, e.resize = e.resize, false
+	q := e.cfg.Load().Queue
+	return min(max(n, q.MinShards), q.MaxShards), changed
 }
 
 func limitsOf(cfg *Config) limits {
@@ -150,6 +172,9 @@ func (e *Endpoint) Run(ctx context.Context) error {
 				crew = e.reshard(ctx, sending, crew, n)
 			}
 		default:
+			if n, changed := e.bounded(len(crew.stop)); changed && n != len(crew.stop) {
+				crew = e.reshard(ctx, sending, crew, n)
+			}
 		}
 		e.read(ctx, &sh)
 	}
@@ -179,7 +204,7 @@ func (e *Endpoint) read(ctx context.Context, sh *sheet) {
 	switch {
 	case err != nil:
 		e.complain("The log cannot be read; trying again", err)
-		if sleep(ctx, readPause) != nil {
+		if sleep(ctx, readPause, nil) != nil {
 			return
 		}
 	case v == stepped:
@@ -192,7 +217,11 @@ func (e *Endpoint) read(ctx context.Context, sh *sheet) {
 			e.noteLost(lost{samples: missing, from: st.entries[0].Time, to: st.entries[len(st.entries)-1].Time, reason: lossCorrupt})
 		}
 		e.metrics.recordsRead.WithLabelValues("samples").Add(float64(len(st.entries)))
-		e.readTime.Store(st.entries[len(st.entries)-1].Time)
+		last := st.entries[len(st.entries)-1].Time
+		e.readTime.Store(last)
+		if last < e.began.UnixMilli() {
+			e.metrics.sentPreTailing.Add(float64(st.samples))
+		}
 		e.deal(ctx, sh)
 	default:
 		e.wakeShards() // blocked: what hinders has been made due
@@ -490,7 +519,7 @@ func (s *scaler) decide(now time.Time) int {
 	n, desired := scale(scaling{s.in.value, s.out.value, s.dropped.value, s.busy.value, behind}, lanes, cfg.Queue.MinShards, cfg.Queue.MaxShards)
 	e.metrics.shardsDesired.Set(desired)
 	if c.samples == 0 || now.UnixNano() < e.lastRetry.Load() {
-		return min(max(lanes, cfg.Queue.MinShards), cfg.Queue.MaxShards)
+		n = lanes
 	}
-	return n
+	return min(max(n, cfg.Queue.MinShards), cfg.Queue.MaxShards)
 }

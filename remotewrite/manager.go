@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -41,6 +42,7 @@ type Manager struct {
 	mu        sync.Mutex // guards what follows
 	remotes   []*remote  // in force, in the file's order
 	todo      []*remote  // to be started
+	ending    []*remote  // told to end, or ended
 	orphans   map[string]time.Time
 	stopped   bool
 }
@@ -50,9 +52,7 @@ type remote struct {
 	cfg      *Config
 	identity string // of its cursor
 	endpoint *Endpoint
-	metrics  *metrics
-	after    *remote // ends before this one starts: it has the same cursor
-	stop     context.CancelFunc
+	after    []*remote // end before this one starts: they have the same cursor, or metrics of the same name
 	stopOnce sync.Once
 	stopping chan struct{} // closed when it is to end
 	done     chan struct{} // closed when it has ended
@@ -128,42 +128,97 @@ func (m *Manager) commit(cfgs []Config, clients []*Client) {
 		return
 	}
 	ids := identities(cfgs)
+	m.renumber(cfgs, ids)
 	old := map[string]*remote{}
 	for _, r := range m.remotes {
 		old[r.identity] = r
 	}
 	m.adopt(ids, old)
-	var next []*remote
+	var next, fresh []*remote
 	for i := range cfgs {
 		cfg := &cfgs[i]
 		was := old[ids[i]]
 		delete(old, ids[i])
 		delete(m.orphans, ids[i])
 		switch {
-		case was != nil && was.cfg.Equal(cfg):
+		case was != nil && !was.ended() && was.cfg.Equal(cfg):
 			next = append(next, was)
 			continue
-		case was != nil && was.endpoint != nil && was.cfg.SameDelivery(cfg) && was.cfg.RemoteName == cfg.RemoteName && was.cfg.URL.String() == cfg.URL.String() && was.cfg.Metadata == cfg.Metadata:
+		case was != nil && !was.ended() && was.endpoint != nil && was.cfg.SameDelivery(cfg) &&
+			was.cfg.RemoteName == cfg.RemoteName && was.cfg.URL.String() == cfg.URL.String() && was.cfg.Metadata == cfg.Metadata:
 			was.endpoint.configure(cfg, clients[i])
 			was.cfg = cfg
 			next = append(next, was)
 			continue
 		}
-		r := &remote{cfg: cfg, identity: ids[i], after: was, stopping: make(chan struct{}), done: make(chan struct{})}
-		next = append(next, r)
-		m.todo = append(m.todo, r)
+		r := &remote{cfg: cfg, identity: ids[i], stopping: make(chan struct{}), done: make(chan struct{})}
+		next, fresh = append(next, r), append(fresh, r)
 		if was != nil {
 			was.end(inFlightGrace)
+			m.ending = append(m.ending, was)
 		}
 	}
 	for id, r := range old { // not configured any more
 		r.end(inFlightGrace)
+		m.ending = append(m.ending, r)
 		m.orphans[id] = time.Now()
 	}
+	m.ending = slices.DeleteFunc(m.ending, (*remote).ended)
+	for _, r := range fresh {
+		for _, was := range m.ending {
+			if was.identity == r.identity || was.cfg.RemoteName == r.cfg.RemoteName {
+				r.after = append(r.after, was)
+			}
+		}
+	}
+	m.todo = append(m.todo, fresh...)
 	m.remotes = next
 	select {
 	case m.changed <- struct{}{}:
 	default:
+	}
+}
+
+// renumber moves the positions of running remotes with blocks of equal identity
+// along with their blocks, when these have moved in the file. m.mu is held.
+func (m *Manager) renumber(cfgs []Config, ids []string) {
+	to := map[*remote]string{}
+	taken := map[string]bool{}
+	free := map[string]bool{}
+	for i := range cfgs {
+		for _, r := range m.remotes {
+			if r.identity != ids[i] && to[r] == "" && r.cfg.Equal(&cfgs[i]) {
+				to[r], taken[ids[i]], free[r.identity] = ids[i], true, true
+				break
+			}
+		}
+	}
+	if len(to) == 0 {
+		return
+	}
+	for id := range taken {
+		delete(free, id)
+	}
+	for _, r := range m.remotes { // those whose numbers are wanted get the ones left
+		if to[r] != "" || !taken[r.identity] {
+			continue
+		}
+		left := slices.Min(slices.Collect(maps.Keys(free)))
+		delete(free, left)
+		to[r] = left
+	}
+	// By way of a name that none has: two may swap theirs.
+	for _, name := range []func(id string) string{func(id string) string { return "moving:" + id }, func(id string) string { return id }} {
+		for _, r := range m.remotes {
+			if to[r] == "" {
+				continue
+			}
+			if err := m.store.Log().RenameCursor(r.identity, name(to[r])); err != nil {
+				m.o.Logger.Error("The position of a remote could not be moved", "remote_name", r.cfg.RemoteName, "err", err)
+				continue
+			}
+			r.identity = name(to[r])
+		}
 	}
 }
 
@@ -208,7 +263,18 @@ func (m *Manager) adopt(ids []string, old map[string]*remote) {
 	}
 }
 
-// end tells the remote's endpoint to end; requests under way get grace.
+// ended says whether the remote is not sent to any more.
+func (r *remote) ended() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// end tells the remote's endpoint to end; requests under way get grace. The
+// manager's mutex is held.
 func (r *remote) end(grace time.Duration) {
 	r.stopOnce.Do(func() {
 		if r.endpoint != nil {
@@ -239,15 +305,14 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			m.mu.Lock()
 			m.stopped = true
-			all := slices.Clone(m.remotes)
 			for _, r := range m.todo {
 				close(r.done) // never started
 			}
 			m.todo = nil
-			m.mu.Unlock()
-			for _, r := range all {
+			for _, r := range m.remotes {
 				r.end(m.o.FlushDeadline)
 			}
+			m.mu.Unlock()
 			wg.Wait()
 			return nil
 		}
@@ -257,33 +322,35 @@ func (m *Manager) Run(ctx context.Context) error {
 // runRemote runs one endpoint from the end of the one before to its own.
 func (m *Manager) runRemote(ctx context.Context, r *remote) {
 	defer close(r.done)
-	log := m.o.Logger.With("remote_name", r.cfg.RemoteName)
-	if r.after != nil {
-		<-r.after.done
-		r.after = nil
+	for _, was := range r.after {
+		<-was.done
 	}
 	if ctx.Err() != nil {
 		return
 	}
+	m.mu.Lock()
+	r.after = nil
+	cfg := r.cfg
 	cursor, err := m.store.Log().Cursor(r.identity)
+	m.mu.Unlock()
+	log := m.o.Logger.With("remote_name", cfg.RemoteName)
 	if err != nil {
 		log.Error("The remote's position cannot be kept; it is not sent to", "err", err)
 		return
 	}
-	metrics, err := newMetrics(m.o.Registerer, r.cfg.RemoteName, r.cfg.URL.Redacted())
+	metrics, err := newMetrics(m.o.Registerer, cfg.RemoteName, cfg.URL.Redacted())
 	if err != nil {
 		log.Error("The remote's metrics cannot be registered; it is not sent to", "err", err)
 		return
 	}
 	defer metrics.unregister()
-	e, err := newEndpoint(r.cfg, m.store, cursor, metrics, m.o.UserAgent, m.o.Logger)
+	e, err := newEndpoint(cfg, m.store, cursor, metrics, m.o.UserAgent, m.o.Logger)
 	if err != nil {
 		log.Error("The remote cannot be sent to", "err", err)
 		return
 	}
 	m.mu.Lock()
 	r.endpoint = e
-	r.metrics = metrics
 	m.mu.Unlock()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

@@ -58,7 +58,11 @@ func metadataRequests(schemas []*template.Schema, perRequest int) (requests [][]
 // sendMetadata sends the metadata of all live series every interval, in 1.x
 // messages of their own, until ctx ends.
 func (e *Endpoint) sendMetadata(ctx context.Context) {
-	tick := time.NewTicker(e.cfg.Load().Metadata.SendInterval)
+	interval := e.cfg.Load().Metadata.SendInterval
+	if interval <= 0 {
+		interval = time.Minute
+	}
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
@@ -83,6 +87,7 @@ func (e *Endpoint) storeMetadata(ctx context.Context, packed []byte, n int) {
 	back := backoff{min: cfg.Queue.MinBackoff, max: cfg.Queue.MaxBackoff}
 	e.metrics.metadataBytes.Add(float64(len(packed)))
 	for attempt := 0; ctx.Err() == nil; attempt++ {
+		reconfigured := e.reconfigured()
 		if attempt > 0 {
 			e.metrics.metadataRetried.Add(float64(n))
 		}
@@ -97,7 +102,7 @@ func (e *Endpoint) storeMetadata(ctx context.Context, packed []byte, n int) {
 			e.complain("Metadata was refused by the remote", err, "count", n)
 			return
 		}
-		if sleep(ctx, back.next(se.RetryAfter)) != nil {
+		if sleep(ctx, back.next(se.RetryAfter), reconfigured) != nil {
 			return
 		}
 	}

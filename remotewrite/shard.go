@@ -93,26 +93,20 @@ func (s *shard) send(ctx context.Context, b *batch) bool {
 // part has been divided.
 func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (accepted, again, done bool) {
 	e := s.e
-	cfg := e.cfg.Load()
-	back := backoff{min: cfg.Queue.MinBackoff, max: cfg.Queue.MaxBackoff}
+	var back backoff
 	m := e.metrics
 	for attempt := 0; ; attempt++ {
+		reconfigured := e.reconfigured()
+		cfg := e.cfg.Load()
+		back.min, back.max = cfg.Queue.MinBackoff, cfg.Queue.MaxBackoff
 		oldest := int64(-1 << 62)
 		if limit := cfg.Queue.SampleAgeLimit; limit > 0 {
 			oldest = time.Now().Add(-limit).UnixMilli()
 		}
 		samples, exemplars, tooOld := s.encode(b, p, oldest)
-		if tooOld > 0 && attempt > 0 {
-			m.samplesDropped.WithLabelValues(reasonTooOld).Add(float64(tooOld))
-		}
-		if samples == 0 {
-			return true, false, true // all of it has become too old
-		}
-		if attempt == 0 {
-			m.bytes.Add(float64(len(s.packed)))
-		} else {
-			m.samplesRetried.Add(float64(samples))
-			m.exemplarsRetried.Add(float64(exemplars))
+		if samples == 0 { // all of it has become too old
+			s.expired(tooOld)
+			return true, false, true
 		}
 		begin := time.Now()
 		resp, err := e.client.Load().Store(ctx, s.packed, attempt)
@@ -126,7 +120,14 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		m.sendDuration.Observe(took.Seconds())
 		m.samples.Add(float64(samples))
 		m.exemplars.Add(float64(exemplars))
+		if attempt == 0 {
+			m.bytes.Add(float64(len(s.packed)))
+		} else {
+			m.samplesRetried.Add(float64(samples))
+			m.exemplarsRetried.Add(float64(exemplars))
+		}
 		if err == nil {
+			s.expired(tooOld)
 			return s.answered(resp, samples, exemplars), false, true
 		}
 		var se *SendError
@@ -136,12 +137,11 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 			e.lastRetry.Store(time.Now().Add(2 * wait).UnixNano())
 			e.complain("Failed to send batch, retrying", err)
 			e.failing.Add(1)
-			err := sleep(ctx, wait)
+			err := sleep(ctx, wait, reconfigured)
 			e.failing.Add(-1)
 			if err != nil {
 				return false, false, false
 			}
-			cfg = e.cfg.Load()
 			continue
 		}
 		switch {
@@ -154,6 +154,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		case se.Status == http.StatusBadRequest && !se.Response.Confirmed && s.mayHalve && d.refused():
 			return false, true, true
 		}
+		s.expired(tooOld)
 		failed, failedExemplars := samples, exemplars
 		if se.Response.Confirmed { // 2.0: the rest has been written
 			failed = max(0, samples-se.Response.Samples)
@@ -166,17 +167,24 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 	}
 }
 
+// expired counts samples of a part that is final that were too old to be sent
+// in its last attempt. Those of the attempts before are among them.
+func (s *shard) expired(n int) {
+	s.e.metrics.samplesDropped.WithLabelValues(reasonTooOld).Add(float64(n))
+}
+
 // answered takes a success and says whether anything was written: 2.0 tells
 // how much, and a receiver that does not tell has not understood the message.
+// With 1.x it need not tell.
 func (s *shard) answered(resp Response, samples, exemplars int) bool {
 	e := s.e
-	if !e.v2 {
+	if !e.v2 && !resp.Confirmed {
 		return true
 	}
 	if !resp.Confirmed || resp.Samples+resp.Histograms+resp.Exemplars == 0 {
 		e.metrics.samplesFailed.Add(float64(samples))
 		e.metrics.exemplarsFailed.Add(float64(exemplars))
-		e.complain("The remote confirmed nothing of a 2.0 request; it probably takes 1.x only", errors.New("no samples were written"), "samples", samples)
+		e.complain("The remote wrote nothing of a request; one that takes 1.x only does not confirm 2.0", errors.New("no samples were written"), "samples", samples)
 		return false
 	}
 	if n := samples - resp.Samples; n > 0 {

@@ -70,13 +70,9 @@ func newAgent(f *flags, logger *slog.Logger) (*agent, error) {
 		buildInfoMetric(),
 	)
 
-	maxBytes, maxPercent, err := f.maxSize()
-	if err != nil {
-		return nil, exitError{1, err.Error()}
-	}
 	fsync := newFsyncMetric(registry)
 	if a.journal, err = wal.Open(f.storagePath, wal.Options{
-		SyncInterval: time.Duration(f.syncInterval), MaxBytes: maxBytes, MaxPercent: maxPercent,
+		SyncInterval: time.Duration(f.syncInterval), MaxBytes: f.retentionBytes, MaxPercent: f.retentionPercent,
 		MaxAge: time.Duration(f.retentionMaxTime), NoLock: f.noLockfile,
 		Logger: logger.With("component", "wal"), ObserveSync: fsync,
 	}); err != nil {
@@ -111,6 +107,7 @@ func (a *agent) build(registry *prometheus.Registry, first *config.Config) (err 
 		ListenAddresses: f.listenAddresses, WebConfigFile: f.webConfigFile, ReadTimeout: time.Duration(f.readTimeout),
 		MaxConnections: f.maxConnections, ExternalURL: f.externalURL, RoutePrefix: f.routePrefix, UserAssets: f.userAssets,
 		EnableLifecycle: f.enableLifecycle, CORS: f.cors, PageTitle: f.pageTitle,
+		RemoteWriteReceiver: f.enableRWReceiver, OTLPReceiver: f.enableOTLP,
 		Gatherer: registry, Registerer: registry, Logger: logger.With("component", "web"),
 		Reload: a.reload.now, Quit: a.reload.quit, Build: buildInfo(), Flags: f.values,
 		Config: a.reload.yaml, Runtime: a.runtimeInfo, Pools: a.scraper.Pools, Remotes: a.sender.Status,

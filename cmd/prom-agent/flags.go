@@ -49,6 +49,8 @@ type flags struct {
 	storagePath        string
 	retentionMaxTime   model.Duration
 	retentionMaxSize   string
+	retentionBytes     int64   // of retentionMaxSize, or 0
+	retentionPercent   float64 // of the volume, or 0
 	syncInterval       model.Duration
 	noLockfile         bool
 	flushDeadline      model.Duration
@@ -191,7 +193,7 @@ func (f *flags) addRunFlags(cmd *kingpin.CmdClause) (checks []func() error) {
 	cmd.Flag("scrape.timestamp-tolerance", "By how much at most.").Hidden().Default("2ms").DurationVar(&f.timestampTolerance)
 	cmd.Flag("scrape.discovery-reload-interval", "How often changed targets are taken over.").Hidden().Default("5s").SetValue(&f.discoveryReload)
 	cmd.Flag("enable-feature", "Comma separated names of features. Valid in an agent: auto-reload-config, created-timestamp-zero-ingestion, extra-scrape-metrics, metadata-wal-records, st-storage, st-synthesis, type-and-unit-labels; those of the server are accepted without effect.").StringsVar(&f.features)
-	cmd.Flag("agent", "Accepted; prom-agent is always an agent.").Bool()
+	cmd.Flag("agent", "Accepted; prom-agent is always an agent.").Default("true").Bool()
 
 	for _, s := range serverOnly {
 		if name, isBool := strings.CutPrefix(s.name, "!"); isBool {
@@ -206,6 +208,9 @@ func (f *flags) addRunFlags(cmd *kingpin.CmdClause) (checks []func() error) {
 			const lowest, highest = 10 * units.MiB, 256 * units.MiB
 			if n := *segmentSize; f.given["storage.agent.wal-segment-size"] && (n < lowest || n > highest) {
 				return exitError{1, "flag 'storage.agent.wal-segment-size' must be set between 10MB and 256MB"}
+			}
+			if n := *segmentSize; n%(32*units.KiB) != 0 {
+				return exitError{1, fmt.Sprintf("flag 'storage.agent.wal-segment-size' must be a multiple of 32KB, is %d", n)}
 			}
 			return nil
 		},
@@ -255,6 +260,9 @@ func (f *flags) note(ctx *kingpin.ParseContext, app *kingpin.ApplicationModel, c
 // resolve checks what the flags say together.
 func (f *flags) resolve() error {
 	var err error
+	if f.retentionBytes, f.retentionPercent, err = f.maxSize(); err != nil {
+		return exitError{2, err.Error()}
+	}
 	if f.externalURL, err = externalURL(f.externalURLText, f.listenAddresses[0]); err != nil {
 		return exitError{2, fmt.Sprintf("parse external URL %q: %v", f.externalURLText, err)}
 	}
@@ -277,7 +285,7 @@ func (f *flags) resolve() error {
 func (f *flags) maxSize() (bytes int64, percent float64, err error) {
 	text := f.retentionMaxSize
 	if share, ok := strings.CutSuffix(text, "%"); ok {
-		if _, err := fmt.Sscanf(share+" ", "%g ", &percent); err != nil || percent <= 0 || percent > 100 {
+		if _, err := fmt.Sscanf(share+" ", "%g ", &percent); err != nil || !(percent > 0 && percent <= 100) { // not so for NaN
 			return 0, 0, fmt.Errorf("--storage.agent.retention.max-size: %q is not a percentage above 0 and up to 100", text)
 		}
 		return 0, percent, nil
@@ -301,7 +309,7 @@ func externalURL(text, listen string) (*url.URL, error) {
 		}
 		_, port, err := net.SplitHostPort(listen)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("--web.listen-address=%s: %w", listen, err)
 		}
 		text = fmt.Sprintf("http://%s/", net.JoinHostPort(host, port))
 	}

@@ -17,6 +17,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,7 +36,7 @@ func main() {
 // execute runs the command that args name and returns the process's exit code:
 // 0 done, 1 failed, 2 bad command line or config, 3 a flag that is not an agent's.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	var f flags
+	f := flags{log: promslog.Config{Writer: stderr}}
 	app, run, checks := newApp(&f)
 	app.Version(versionText())
 	app.UsageWriter(stdout)
@@ -57,12 +59,23 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	parsed, err := app.ParseContext(args)
 	var command string
+	if parsed != nil && parsed.SelectedCommand != nil {
+		command = parsed.SelectedCommand.FullCommand()
+	}
+	if err == nil && asksForHelpAlone(parsed, run, args) {
+		app.Usage(nil)
+		app.Usage([]string{run.FullCommand()}) // what happens without a command is what most look for
+		return 0
+	}
 	if err == nil {
-		command, err = app.Parse(args)
+		_, err = app.Parse(args)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "Error parsing command line arguments: %s\n", err)
-		app.Usage(args)
+		fmt.Fprintf(stderr, "Error parsing command line arguments: %s\n", nameFlag(parsed, err))
+		if command == "" {
+			command = run.FullCommand()
+		}
+		app.Usage(strings.Fields(command)) // not args: it would parse them again, and end the process with code 1
 		return 2
 	}
 
@@ -95,6 +108,37 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// asksForHelpAlone says whether the user typed --help and no command: the
+// parser then selects the default one by itself.
+func asksForHelpAlone(parsed *kingpin.ParseContext, run *kingpin.CmdClause, args []string) bool {
+	if parsed.SelectedCommand != run || slices.Contains(args, run.FullCommand()) {
+		return false
+	}
+	return slices.ContainsFunc(parsed.Elements, func(e *kingpin.ParseElement) bool {
+		flag, ok := e.Clause.(*kingpin.FlagClause)
+		return ok && flag.Model().Name == "help"
+	})
+}
+
+// nameFlag says which of the flags err is about: the parser's errors about
+// values do not.
+func nameFlag(parsed *kingpin.ParseContext, err error) error {
+	if parsed == nil {
+		return err
+	}
+	for _, e := range parsed.Elements {
+		flag, ok := e.Clause.(*kingpin.FlagClause)
+		if !ok || e.Value == nil {
+			continue
+		}
+		m := flag.Model()
+		if again := m.Value.Set(*e.Value); again != nil && again.Error() == err.Error() {
+			return fmt.Errorf("--%s=%s: %w", m.Name, *e.Value, err)
+		}
+	}
+	return err
 }
 
 // runAgent checks what the flags say and runs the agent until ctx ends.

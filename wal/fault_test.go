@@ -52,7 +52,7 @@ func script(t *testing.T, disk *waltest.FS, o wal.Options) (out outcome, err err
 			time.Sleep(1100 * time.Millisecond) // cursors and retention have their turn
 		}
 		if n%3 == 0 {
-			r.skew += 3 * time.Hour // the segment ends by age
+			r.age(3 * time.Hour) // the segment ends by age
 		}
 		for range 2 { // one read may fail
 			var more []int
@@ -190,14 +190,14 @@ func TestEndOfLogIsKeptInMemoryAndCaughtUp(t *testing.T) {
 				disk := waltest.New()
 				r := start(t, disk, wal.Options{})
 				r.mustAppend(1, 10)
-				r.skew += 3 * time.Hour
+				r.age(3 * time.Hour)
 				disk.SetFault(broken(syscall.EIO, kinds...))
 				for n := 2; n <= 20; n++ {
 					if _, err := r.append(n, 10); !errors.Is(err, wal.ErrNotOnDisk) {
 						t.Fatalf("append %d: got %v, want ErrNotOnDisk", n, err)
 					}
 					if n%7 == 0 {
-						r.skew += 3 * time.Hour
+						r.age(3 * time.Hour)
 					}
 				}
 				if st := r.log.Stats(); !st.NotOnDisk || st.MemoryBytes == 0 || st.WritesFailed == 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ type rig struct {
 	t    *testing.T
 	disk *waltest.FS
 	log  *wal.Log
-	skew time.Duration // of the log's clock
+	skew atomic.Int64 // of the log's clock, ns
 	end  context.CancelFunc
 	done chan error
 }
@@ -42,7 +43,7 @@ func tryStart(t *testing.T, disk wal.FS, o wal.Options) (*rig, error) {
 	r.disk, _ = disk.(*waltest.FS)
 	o.FS, o.NoLock = disk, true
 	if o.Now == nil {
-		o.Now = func() time.Time { return time.Now().Add(r.skew) }
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) }
 	}
 	l, err := wal.Open(dataDir, o)
 	if err != nil {
@@ -55,6 +56,9 @@ func tryStart(t *testing.T, disk wal.FS, o wal.Options) (*rig, error) {
 	go func() { r.done <- l.Run(ctx) }()
 	return r, nil
 }
+
+// age lets the log's clock jump.
+func (r *rig) age(d time.Duration) { r.skew.Add(int64(d)) }
 
 // stop ends Run and closes the log.
 func (r *rig) stop() error {

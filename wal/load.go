@@ -31,7 +31,7 @@ func (l *Log) load() error {
 		if err := l.readSegmentHeader(s); err != nil {
 			l.o.Logger.Error("Skipping a file of the log", "file", s.path, "err", err)
 			l.stats.Corruptions++
-			s.gone = true // counted in the size, deleted by retention, never read
+			s.gone, s.alien = true, true // counted in the size, deleted by retention, never read
 		}
 		l.segments = append(l.segments, s)
 	}
@@ -43,23 +43,40 @@ func (l *Log) load() error {
 	next = max(next, highest+1)
 	// The count of samples goes on where the newest readable segment ends.
 	for i := len(l.segments) - 1; i >= 0; i-- {
-		s := l.segments[i]
-		if s.gone {
-			continue
+		if s := l.segments[i]; !s.gone {
+			l.total = s.before + l.countSamples(s)
+			break
 		}
-		l.total = s.before
-		hs, _, _, err := l.scan(s, segmentHeader, s.size, 0)
-		for _, h := range hs {
-			l.total += uint64(h.Samples)
-			s.newest = max(s.newest, h.Time)
-		}
-		if err != nil {
-			return fmt.Errorf("read segment %d: %w", s.id, err)
-		}
-		break
+	}
+	if _, total, err := l.o.FS.Free(l.dir); err == nil {
+		l.setLimit(total)
+	} else {
+		l.limit = l.o.MaxBytes
 	}
 	l.begin(next)
 	return nil
+}
+
+// headersAtOnce bounds the headers in memory while a segment is counted.
+const headersAtOnce = 4096
+
+// countSamples counts the samples of a segment as far as it can be read.
+func (l *Log) countSamples(s *segment) (n uint64) {
+	for off := int64(segmentHeader); off < s.size; {
+		hs, next, damaged, err := l.scan(s, off, s.size, headersAtOnce)
+		for _, h := range hs {
+			n += uint64(h.Samples)
+			s.newest = max(s.newest, h.Time)
+		}
+		if err != nil {
+			l.o.Logger.Error("The newest segment cannot be read; the log's count of samples is too low", "segment", s.id, "offset", off, "err", err)
+		}
+		if err != nil || damaged {
+			return n
+		}
+		off = next
+	}
+	return n
 }
 
 func (l *Log) readSegmentHeader(s *segment) error {

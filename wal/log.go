@@ -58,7 +58,8 @@ type segment struct {
 	started bool // header and directory entry are synced
 	ended   bool // no more appends
 	nosync  bool // an fsync failed: never synced again
-	gone    bool // not readable: deleted, or no segment at all
+	gone    bool // not readable: deleted, or alien
+	alien   bool // no segment at all, by its header
 	cut     bool // its end was dropped unwritten, at size
 	busy    int  // so many bytes of mem are being written
 }

@@ -44,11 +44,11 @@ func (l *Log) Oldest() Pos {
 }
 
 // SamplesBefore is the number of samples in the log before a segment that
-// exists, and whether it does.
+// exists, and whether it does and its header could be read.
 func (l *Log) SamplesBefore(id uint64) (uint64, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i := l.find(id); i < len(l.segments) && l.segments[i].id == id {
+	if i := l.find(id); i < len(l.segments) && l.segments[i].id == id && !l.segments[i].alien {
 		return l.segments[i].before, true
 	}
 	return 0, false
@@ -156,8 +156,11 @@ func (l *Log) Read(h Header, dst []byte) ([]byte, error) {
 		l.mu.Unlock()
 		return nil, ErrGone
 	}
-	s := l.segments[i]
+	s, size := l.segments[i], l.segments[i].size
 	l.mu.Unlock()
+	if h.Len > MaxBody || int64(h.Pos.Offset)+frameHeader+int64(h.Len) > size {
+		return nil, fmt.Errorf("frame at %s: %d bytes reach beyond its segment: %w", h.Pos, h.Len, ErrCorrupt)
+	}
 	if cap(dst) < int(h.Len) {
 		dst = make([]byte, h.Len)
 	}

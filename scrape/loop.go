@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,7 @@ type environment struct {
 	decode    chan struct{} // one place per processor: bodies are unpacked by that many at a time
 	log       *slog.Logger
 	seed      atomic.Uint64
+	dial      func(ctx context.Context, network, address string) (net.Conn, error) // nil: the network's own
 	align     bool
 	tolerance time.Duration
 }
@@ -480,7 +482,7 @@ func (rd *reader) finishBatch(err error) template.Batch {
 		m.lastTime = rd.t
 	}
 	if m.scrapes%16 == 0 && renumber == nil {
-		se.byLabels = nil // of use only while lines come that are not known
+		se.byLabels.drop() // of use only while lines come that are not known
 	}
 	return batch
 }

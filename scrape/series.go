@@ -3,6 +3,7 @@ package scrape
 import (
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -23,7 +24,7 @@ type series struct {
 	last    []int64  // ms, of the newest sample; nil: no series ever brought a timestamp, and all are at times of scrapes
 	own     []bool   // brings a job or instance of its own; nil: none does
 
-	byLabels map[uint64]uint32 // slot by hash; made when a line is not known, dropped after quiet scrapes
+	byLabels slotTable // made when a line is not known, dropped when slots move
 
 	dead deaths // last of series that have no slot any more
 
@@ -49,14 +50,13 @@ func (s *series) len() int { return len(s.hashes) + len(s.pending) }
 
 // find returns the slot of the series with that hash of its labels.
 func (s *series) find(hash uint64) (uint32, bool) {
-	if s.byLabels == nil {
-		s.byLabels = make(map[uint64]uint32, len(s.hashes))
+	if s.byLabels.slots == nil {
+		s.byLabels.begin(len(s.hashes))
 		for i, h := range s.hashes {
-			s.byLabels[h] = uint32(i)
+			s.byLabels.add(h, uint32(i))
 		}
 	}
-	slot, ok := s.byLabels[hash]
-	return slot, ok
+	return s.byLabels.find(hash)
 }
 
 // add gives a series a slot. final are its complete labels.
@@ -65,7 +65,7 @@ func (s *series) add(final labels.Labels, f template.Schema, hash uint64) uint32
 	p.schema, p.values, p.own = s.shape(final, f)
 	slot := uint32(s.len())
 	s.pending = append(s.pending, p)
-	s.byLabels[hash] = slot
+	s.byLabels.add(hash, slot)
 	return slot
 }
 
@@ -78,7 +78,8 @@ func (s *series) shape(final labels.Labels, f template.Schema) (*template.Schema
 			f.Whole = true
 		}
 	})
-	var values []string
+	values := make([]string, 0, final.Len())
+	f.Labels = make([]string, 0, final.Len())
 	own := false
 	final.Range(func(l labels.Label) {
 		if l.Name == labels.MetricName || !f.Whole && s.target.Get(l.Name) == l.Value {
@@ -159,54 +160,41 @@ func (s *series) move(rebuild, seen []bool, lines []line, meta func(*template.Sc
 		blocks = append(blocks, placed{b.block, next})
 		next += uint32(b.block.Len())
 	}
-	// Own values of the slots that move, read once per block in order.
-	type moving struct {
-		schema *template.Schema
-		values []string
-	}
-	movers := map[uint32]moving{}
+	mv := movings.Get().(*moving)
+	defer mv.release()
+	mv.begin(old)
 	for i, b := range s.blocks {
-		if !rebuild[i] {
-			continue
-		}
-		for it := b.block.Slots(); it.Next(); {
-			g := b.base + uint32(it.Slot)
-			if !seen[g] {
-				continue
-			}
-			m := moving{schema: b.block.Schemas[it.Schema], values: make([]string, len(it.Values))}
-			for k, v := range it.Values {
-				m.values[k] = b.block.String(v)
-			}
-			if meta != nil {
-				m.schema = meta(m.schema)
-			}
-			movers[g] = m
+		if rebuild[i] {
+			mv.read(b, seen, meta)
 		}
 	}
-	for i := range s.pending {
-		movers[uint32(len(s.hashes)+i)] = moving{s.pending[i].schema, s.pending[i].values}
-	}
-	var builder *template.Builder
+	fresh := uint32(len(s.hashes))
+	started := false
 	flush := func() {
-		if builder != nil && builder.Len() > 0 {
-			b := builder.Block()
+		if started && mv.builder.Len() > 0 {
+			b := mv.builder.Block()
 			blocks = append(blocks, placed{b, next - uint32(b.Len())})
 		}
-		builder = nil
+		started = false
 	}
 	place := func(g uint32) {
-		m, ok := movers[g]
-		if !ok || renumber[g] != gone {
+		if renumber[g] != gone || g < fresh && mv.number[g] == 0 {
 			return
 		}
-		if builder == nil {
-			builder = template.NewBuilder(s.target)
+		if !started {
+			mv.builder.Reset(s.target)
+			started = true
 		}
-		builder.Add(m.schema, m.values)
+		if g >= fresh {
+			p := &s.pending[g-fresh]
+			mv.builder.Add(p.schema, p.values)
+		} else {
+			m := &mv.slots[mv.number[g]-1]
+			mv.builder.AddFrom(m.block, m.schema, mv.values[m.start:m.end])
+		}
 		renumber[g] = next
 		next++
-		if builder.Len() == template.MaxSlots {
+		if mv.builder.Len() == template.MaxSlots {
 			flush()
 		}
 	}
@@ -221,6 +209,55 @@ func (s *series) move(rebuild, seen []bool, lines []line, meta func(*template.Sc
 	flush()
 	s.renumbered(renumber, blocks, int(next))
 	return renumber
+}
+
+// moving is the memory of one move. It is used again by other targets.
+type moving struct {
+	builder *template.Builder
+	number  []uint32 // by slot: its number in slots plus one, 0: it does not move
+	slots   []movingSlot
+	values  []uint32
+}
+
+// movingSlot is a slot on its way to a new block. Its values are those from
+// start to end, numbers of strings of its old block.
+type movingSlot struct {
+	block      *template.Block
+	schema     *template.Schema
+	start, end int
+}
+
+var movings = sync.Pool{New: func() any { return &moving{builder: template.NewBuilder(labels.EmptyLabels())} }}
+
+func (m *moving) begin(slots int) {
+	m.number = slices.Grow(m.number[:0], slots)[:slots]
+	clear(m.number)
+	m.slots, m.values = m.slots[:0], m.values[:0]
+}
+
+// release lets go of the target's blocks and gives the memory back.
+func (m *moving) release() {
+	clear(m.slots)
+	m.builder.Reset(labels.EmptyLabels())
+	movings.Put(m)
+}
+
+// read notes the seen slots of a block.
+func (m *moving) read(b placed, seen []bool, meta func(*template.Schema) *template.Schema) {
+	for it := b.block.Slots(); it.Next(); {
+		g := b.base + uint32(it.Slot)
+		if !seen[g] {
+			continue
+		}
+		s := movingSlot{block: b.block, schema: b.block.Schemas[it.Schema], start: len(m.values)}
+		if meta != nil {
+			s.schema = meta(s.schema)
+		}
+		m.values = append(m.values, it.Values...)
+		s.end = len(m.values)
+		m.slots = append(m.slots, s)
+		m.number[g] = uint32(len(m.slots))
+	}
 }
 
 // renumbered moves all that is kept by slot.
@@ -261,7 +298,7 @@ func (s *series) renumbered(to []uint32, blocks []placed, n int) {
 	}
 	s.blocks, s.hashes, s.tracked, s.last, s.own = blocks, hashes, tracked, last, own
 	s.pending = nil
-	s.byLabels = nil
+	s.byLabels.drop()
 }
 
 // remap renumbers the slots of lines; those of slots that are gone go too.

@@ -17,7 +17,8 @@ package template
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
+	"hash/maphash"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -147,20 +148,36 @@ type Builder struct {
 	schemaNum map[*Schema]uint32
 	dict      []byte
 	ends      []uint32
-	stringNum map[string]uint32
+	strings   []uint32 // open addressing by hash: numbers of strings plus one, a power of two of them
 	slots     []byte
 	n         int
 
-	// The block that slots were added from last, and what the numbers of its
-	// schemas and strings are here; 0: not known yet, else one more.
-	from        *Block
-	fromSchemas []uint32
-	fromStrings []uint32
+	from []source
 }
+
+// source is a block that slots were added from.
+type source struct {
+	block   *Block
+	strings []uint32 // by the block's number of a string: the number here plus one, 0: not here yet
+}
+
+var stringSeed = maphash.MakeSeed()
 
 // NewBuilder begins a block of the target with the given labels.
 func NewBuilder(target labels.Labels) *Builder {
-	return &Builder{target: target, schemaNum: map[*Schema]uint32{}, stringNum: map[string]uint32{}}
+	b := &Builder{schemaNum: map[*Schema]uint32{}}
+	b.Reset(target)
+	return b
+}
+
+// Reset begins another block, in the memory of the last one.
+func (b *Builder) Reset(target labels.Labels) {
+	b.target = target
+	clear(b.schemas)
+	clear(b.schemaNum)
+	clear(b.strings)
+	clear(b.from)
+	b.schemas, b.dict, b.ends, b.slots, b.n, b.from = b.schemas[:0], b.dict[:0], b.ends[:0], b.slots[:0], 0, b.from[:0]
 }
 
 // Len is the number of slots added so far.
@@ -170,10 +187,7 @@ func (b *Builder) Len() int { return b.n }
 // (interned) schema, and returns its number. It copies the values. It panics
 // when the block is full or the number of values is wrong.
 func (b *Builder) Add(s *Schema, values []string) int {
-	if b.n == MaxSlots || len(values) != len(s.Labels) {
-		panic(fmt.Sprintf("template: slot %d with %d values for %d labels", b.n, len(values), len(s.Labels)))
-	}
-	b.slots = binary.AppendUvarint(b.slots, uint64(b.schema(s)))
+	b.begin(s, len(values))
 	for _, v := range values {
 		b.slots = binary.AppendUvarint(b.slots, uint64(b.string(v)))
 	}
@@ -181,26 +195,15 @@ func (b *Builder) Add(s *Schema, values []string) int {
 	return b.n - 1
 }
 
-// AddFrom appends the slot at which it stands, of another block of the target.
-// It panics when the block is full.
-func (b *Builder) AddFrom(it *Slots) int {
-	if b.n == MaxSlots {
-		panic("template: a slot too many")
-	}
-	if b.from != it.b {
-		b.from = it.b
-		b.fromSchemas = append(b.fromSchemas[:0], make([]uint32, len(it.b.Schemas))...)
-		b.fromStrings = append(b.fromStrings[:0], make([]uint32, len(it.b.ends))...)
-	}
-	num := &b.fromSchemas[it.Schema]
-	if *num == 0 {
-		*num = b.schema(it.b.Schemas[it.Schema]) + 1
-	}
-	b.slots = binary.AppendUvarint(b.slots, uint64(*num-1))
-	for _, v := range it.Values {
-		num := &b.fromStrings[v]
+// AddFrom appends a slot whose label values are strings of another block,
+// given by their numbers there. It panics as Add does.
+func (b *Builder) AddFrom(other *Block, s *Schema, values []uint32) int {
+	b.begin(s, len(values))
+	from := b.source(other)
+	for _, v := range values {
+		num := &from.strings[v]
 		if *num == 0 {
-			*num = b.string(it.b.String(v)) + 1
+			*num = b.string(other.String(v)) + 1
 		}
 		b.slots = binary.AppendUvarint(b.slots, uint64(*num-1))
 	}
@@ -208,30 +211,71 @@ func (b *Builder) AddFrom(it *Slots) int {
 	return b.n - 1
 }
 
-// schema is the number of a schema, which is added when it is new.
-func (b *Builder) schema(s *Schema) uint32 {
+func (b *Builder) begin(s *Schema, values int) {
+	if b.n == MaxSlots || values != len(s.Labels) {
+		panic(fmt.Sprintf("template: slot %d with %d values for %d labels", b.n, values, len(s.Labels)))
+	}
 	num, ok := b.schemaNum[s]
 	if !ok {
 		num = uint32(len(b.schemas))
 		b.schemaNum[s] = num
 		b.schemas = append(b.schemas, s)
 	}
-	return num
+	b.slots = binary.AppendUvarint(b.slots, uint64(num))
+}
+
+// source finds what is known of a block. There are few: a target's.
+func (b *Builder) source(other *Block) *source {
+	for i := len(b.from) - 1; i >= 0; i-- {
+		if b.from[i].block == other {
+			return &b.from[i]
+		}
+	}
+	b.from = append(b.from, source{other, make([]uint32, len(other.ends))})
+	return &b.from[len(b.from)-1]
 }
 
 // string is the dictionary's number of a string, which is added when it is new.
 func (b *Builder) string(v string) uint32 {
-	num, ok := b.stringNum[v]
-	if !ok {
-		num = uint32(len(b.ends))
-		b.stringNum[strings.Clone(v)] = num
-		b.dict = append(b.dict, v...)
-		b.ends = append(b.ends, uint32(len(b.dict)))
+	if 2*len(b.ends) >= len(b.strings) {
+		b.growStrings()
 	}
-	return num
+	mask := uint64(len(b.strings) - 1)
+	k := maphash.String(stringSeed, v) & mask
+	for ; b.strings[k] != 0; k = (k + 1) & mask {
+		if n := b.strings[k] - 1; b.at(n) == v {
+			return n
+		}
+	}
+	b.dict = append(b.dict, v...)
+	b.ends = append(b.ends, uint32(len(b.dict)))
+	b.strings[k] = uint32(len(b.ends))
+	return uint32(len(b.ends) - 1)
 }
 
-// Block returns the finished block; the builder must not be used again.
+// at is a string of the dictionary, valid until the next one is added.
+func (b *Builder) at(n uint32) string {
+	start := uint32(0)
+	if n > 0 {
+		start = b.ends[n-1]
+	}
+	v := b.dict[start:b.ends[n]]
+	return unsafe.String(unsafe.SliceData(v), len(v))
+}
+
+func (b *Builder) growStrings() {
+	b.strings = make([]uint32, max(64, 2*len(b.strings)))
+	mask := uint64(len(b.strings) - 1)
+	for n := range uint32(len(b.ends)) {
+		k := maphash.String(stringSeed, b.at(n)) & mask
+		for b.strings[k] != 0 {
+			k = (k + 1) & mask
+		}
+		b.strings[k] = n + 1
+	}
+}
+
+// Block returns the finished block, which keeps nothing of the builder.
 func (b *Builder) Block() *Block {
 	return &Block{
 		Target: b.target, Schemas: append([]*Schema(nil), b.schemas...),

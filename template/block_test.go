@@ -171,7 +171,7 @@ func BenchmarkBuilder(b *testing.B) {
 	for b.Loop() {
 		nb := NewBuilder(from.Target)
 		for it := from.Slots(); it.Next(); {
-			nb.AddFrom(&it)
+			nb.AddFrom(from, from.Schemas[it.Schema], it.Values)
 		}
 		nb.Block()
 	}

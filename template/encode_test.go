@@ -54,7 +54,7 @@ func TestSlotsMoveBetweenBlocks(t *testing.T) {
 	nb := NewBuilder(b.Target)
 	for it := b.Slots(); it.Next(); {
 		if it.Slot%2 == 0 {
-			nb.AddFrom(&it)
+			nb.AddFrom(b, b.Schemas[it.Schema], it.Values)
 		}
 	}
 	got, all := series(nb.Block()), series(b)

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -51,6 +52,10 @@ func newAgent(f *flags, logger *slog.Logger) (*agent, error) {
 		return nil, err
 	}
 	logger.Info("Starting prom-agent", "version", fullVersion(), "revision", version.GetRevision(), "go", runtime.Version())
+	sum, sumErr := config.Checksum(f.configFile) // before the files are read: a change in between is seen at the next look
+	if sumErr != nil {
+		sum = ""
+	}
 	first, err := config.Load(f.configFile, config.Options{Logger: logger, Features: a.features})
 	if err != nil {
 		abs, absErr := filepath.Abs(f.configFile)
@@ -61,6 +66,9 @@ func newAgent(f *flags, logger *slog.Logger) (*agent, error) {
 		return nil, exitError{code: 2}
 	}
 	a.limitMemory()
+	if idle := f.idle(); len(idle) > 0 {
+		logger.Info("These flags are accepted for compatibility with Prometheus and do nothing here", "flags", strings.Join(idle, " "))
+	}
 
 	registry := prometheus.NewRegistry()
 	version.Version = fullVersion() // read by the build info collector and the API
@@ -78,13 +86,14 @@ func newAgent(f *flags, logger *slog.Logger) (*agent, error) {
 	}); err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}
-	if err := a.build(registry, first); err != nil {
+	nameForeignLog(f.storagePath, logger)
+	if err := a.build(registry, first, sum); err != nil {
 		return nil, errors.Join(err, a.journal.Close())
 	}
 	return a, nil
 }
 
-func (a *agent) build(registry *prometheus.Registry, first *config.Config) (err error) {
+func (a *agent) build(registry *prometheus.Registry, first *config.Config, sum string) (err error) {
 	f, logger := a.flags, a.log
 	a.store = record.NewStore(a.journal, record.Options{Logger: logger.With("component", "wal")})
 	registry.MustRegister(newLogMetrics(a.journal, a.store))
@@ -102,7 +111,7 @@ func (a *agent) build(registry *prometheus.Registry, first *config.Config) (err 
 	}); err != nil {
 		return err
 	}
-	a.reload = newReloader(registry, logger, f.configFile, a.features, a.load, first)
+	a.reload = newReloader(registry, logger, f.configFile, a.features, a.load, first, sum)
 	a.server, err = web.New(web.Options{
 		ListenAddresses: f.listenAddresses, WebConfigFile: f.webConfigFile, ReadTimeout: time.Duration(f.readTimeout),
 		MaxConnections: f.maxConnections, ExternalURL: f.externalURL, RoutePrefix: f.routePrefix, UserAssets: f.userAssets,
@@ -189,6 +198,7 @@ func (a *agent) load(cfg *config.Config) (commit func(), err error) {
 		scraper()
 		finder()
 		setGOGC(cfg.Runtime)
+		a.setLogLevel(cfg.Runtime)
 	}, nil
 }
 
@@ -217,6 +227,17 @@ func setGOGC(r config.Runtime) {
 	}
 	debug.SetGCPercent(percent)
 	os.Setenv("GOGC", gogcText(percent)) // for runtimeinfo, as Prometheus does
+}
+
+// setLogLevel makes the file's level that of the log; without one it is the flag's again.
+func (a *agent) setLogLevel(r config.Runtime) {
+	level := a.flags.values["log.level"]
+	if r.LevelGiven && r.LogLevel != "" {
+		level = r.LogLevel
+	}
+	if err := a.flags.log.Level.Set(level); err != nil { // both have been parsed before
+		a.log.Warn("The log level stays as it is", "err", err)
+	}
 }
 
 func gogcText(percent int) string {

@@ -42,7 +42,6 @@ type flags struct {
 	corsText         string
 	cors             *regexp.Regexp
 
-	autoGOMAXPROCS     bool
 	autoGOMEMLIMIT     bool
 	memLimitRatio      float64
 	memLimitRefresh    model.Duration
@@ -101,12 +100,24 @@ var serverOnly = []struct{ name, value string }{
 	{"query.max-samples", "50000000"},
 }
 
-// upstreamOnly lists agent flags of Prometheus that steer its own log: taken
-// and checked, and without effect here.
-var upstreamOnly = []string{
+// idleFlags lists agent flags of Prometheus that are taken and checked, and
+// have no effect here: its own log's workings, and parts that we do not have.
+var idleFlags = []string{
 	"storage.agent.wal-segment-size", "storage.agent.wal-compression", "storage.agent.wal-compression-type",
 	"storage.agent.wal-truncate-frequency", "storage.agent.retention.min-time",
 	"storage.agent.checkpoint-from-in-memory-series", "storage.agent.checkpoint-batch-size",
+	"web.max-notifications-subscribers", "web.enable-admin-api", "web.console.templates", "web.console.libraries",
+	"web.enable-remote-write-receiver", "web.remote-write-receiver.accepted-protobuf-messages", "web.enable-otlp-receiver",
+}
+
+// idle lists those of the idle flags that the user typed, as "--name".
+func (f *flags) idle() (names []string) {
+	for _, name := range idleFlags {
+		if f.given[name] {
+			names = append(names, "--"+name)
+		}
+	}
+	return names
 }
 
 const (

@@ -282,7 +282,7 @@ func TestAutoReloadIntervalIsAtLeastASecond(t *testing.T) {
 }
 
 func TestFlagTablesAgree(t *testing.T) {
-	for _, name := range upstreamOnly {
+	for _, name := range idleFlags {
 		if _, ok := want[name]; !ok {
 			t.Errorf("%s is not in the table of flags", name)
 		}

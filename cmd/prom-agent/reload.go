@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ type reloader struct {
 	requests chan chan error
 	quitting chan struct{}
 	quitOnce sync.Once
+	ended    chan struct{} // closed when no request is served any more
 
 	successful, succeededAt prometheus.Gauge
 
@@ -34,10 +36,10 @@ type reloader struct {
 }
 
 func newReloader(r prometheus.Registerer, logger *slog.Logger, file string, features config.Features,
-	prepare func(*config.Config) (func(), error), first *config.Config) *reloader {
+	prepare func(*config.Config) (func(), error), first *config.Config, sum string) *reloader {
 	rl := &reloader{
 		log: logger, file: file, features: features, prepare: prepare, current: first,
-		requests: make(chan chan error), quitting: make(chan struct{}),
+		requests: make(chan chan error), quitting: make(chan struct{}), ended: make(chan struct{}),
 		successful: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "prometheus_config_last_reload_successful", Help: "Whether the last attempt to load the config succeeded.",
 		}),
@@ -46,21 +48,18 @@ func newReloader(r prometheus.Registerer, logger *slog.Logger, file string, feat
 		}),
 	}
 	r.MustRegister(rl.successful, rl.succeededAt)
-	rl.succeeded(first) // it has been validated; whether the stages take it is for apply to say
+	rl.succeeded(first, sum) // it has been validated; whether the stages take it is for apply to say
 	return rl
 }
 
-func (r *reloader) succeeded(cfg *config.Config) {
+// succeeded makes cfg the running config; sum is that of its files before
+// they were read, or "" to have them loaded again at the next look.
+func (r *reloader) succeeded(cfg *config.Config, sum string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.current, r.ok, r.at = cfg, true, time.Now()
+	r.current, r.ok, r.at, r.sum = cfg, true, time.Now(), sum
 	r.successful.Set(1)
 	r.succeededAt.SetToCurrentTime()
-	if sum, err := config.Checksum(r.file); err == nil {
-		r.sum = sum
-	} else {
-		r.sum = "" // reload at the next look
-	}
 }
 
 // first applies the config that the agent starts with.
@@ -84,6 +83,10 @@ func (r *reloader) failed() {
 // apply reads the file and makes it the running config, or says why not.
 func (r *reloader) apply() error {
 	begin := time.Now()
+	sum, err := config.Checksum(r.file) // before the files are read: a change in between is seen at the next look
+	if err != nil {
+		sum = ""
+	}
 	cfg, err := config.Load(r.file, config.Options{Logger: r.log, Features: r.features})
 	var commit func()
 	if err == nil {
@@ -94,7 +97,7 @@ func (r *reloader) apply() error {
 		return err
 	}
 	commit()
-	r.succeeded(cfg)
+	r.succeeded(cfg, sum)
 	r.log.Info("Completed loading of configuration file", "filename", r.absolute(), "totalDuration", time.Since(begin))
 	return nil
 }
@@ -107,8 +110,9 @@ func (r *reloader) absolute() string {
 }
 
 // run serves reload requests: by HTTP, by SIGHUP and, every interval (0:
-// never), when the files have changed.
+// never), when the files have changed. It may be called once.
 func (r *reloader) run(ctx context.Context, hup <-chan os.Signal, interval time.Duration) error {
+	defer close(r.ended)
 	var look <-chan time.Time
 	if interval > 0 {
 		tick := time.NewTicker(interval)
@@ -161,8 +165,9 @@ func (r *reloader) now() error {
 	case r.requests <- done:
 		return <-done
 	case <-r.quitting:
-		return context.Canceled
+	case <-r.ended:
 	}
+	return errors.New("the agent is shutting down")
 }
 
 // quit ends the agent.

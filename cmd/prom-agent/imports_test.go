@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,13 +24,13 @@ var layers = map[string][]string{
 	"config":           {"discovery", "relabel", "scrape", "wal", "remotewrite"},
 	"web":              {"discovery", "scrape", "remotewrite", "config"},
 	"cmd/prom-agent":   {"discovery", "relabel", "template", "scrape/expfmt", "scrape", "wal", "wal/record", "remotewrite/wire", "remotewrite", "config", "web"},
-	"wal/waltest":      {"wal"},
+	"wal/waltest":      {"wal"}, // for tests: no other line names it
 	"test/e2e":         {},
 }
 
 func TestImportsPointUpTheTable(t *testing.T) {
 	const module = "promagent/"
-	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
+	out, err := exec.Command("go", "list", "-tags", "all_sd", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -50,5 +52,42 @@ func TestImportsPointUpTheTable(t *testing.T) {
 	}
 	if seen != len(layers) {
 		t.Errorf("%d packages found, the table has %d", seen, len(layers))
+	}
+}
+
+// The table above is that of the documentation, which leaves out what only tests use.
+func TestImportTableIsTheDocumentedOne(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(doc), "| package | may import (of ours) |\n")
+	if !found {
+		t.Fatal("no table of imports in docs/architecture.md")
+	}
+	table, _, _ = strings.Cut(table, "\n\n")
+	documented := map[string]bool{"wal/waltest": true, "test/e2e": true}
+	for _, row := range regexp.MustCompile(`(?m)^\| (\w.*?) \| (.*?) \|$`).FindAllStringSubmatch(table, -1) {
+		may := regexp.MustCompile(` \(.*?\)`).ReplaceAllString(row[2], "")
+		for pkg := range strings.SplitSeq(row[1], ", ") {
+			documented[pkg] = true
+			var allowed []string
+			switch may {
+			case "nothing":
+			case "everything":
+				continue
+			default:
+				allowed = strings.Split(may, ", ")
+			}
+			got := slices.Sorted(slices.Values(layers[pkg]))
+			if slices.Sort(allowed); !slices.Equal(got, allowed) {
+				t.Errorf("%s: the test allows %q, the documentation %q", pkg, got, allowed)
+			}
+		}
+	}
+	for pkg := range layers {
+		if !documented[pkg] {
+			t.Errorf("%s is not documented", pkg)
+		}
 	}
 }

@@ -26,17 +26,39 @@ func takeLock(dir string, o Options) (l *lockFile, state int, err error) {
 	if _, err := os.Stat(path); err == nil {
 		state = 0
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	f, err := lockNow(path)
 	if err != nil {
 		return nil, 0, fmt.Errorf("lock DB directory: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("lock DB directory: %s is held by another process: %w", path, err), f.Close())
 	}
 	if state == 0 {
 		o.Logger.Warn("A lockfile from a previous execution already existed. It was replaced", "file", path)
 	}
 	return &lockFile{f, path}, state, nil
+}
+
+// lockNow makes and locks the file of that name.
+func lockNow(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s is held by another process: %w", path, err), f.Close())
+		}
+		// Between the two calls its holder may have ended and removed it: then
+		// this lock is of a file that nobody else will see.
+		ours, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if there, err := os.Stat(path); err == nil && os.SameFile(ours, there) {
+			return f, nil
+		}
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // release removes the file and lets go of the lock.

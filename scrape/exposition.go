@@ -117,6 +117,7 @@ type reader struct {
 	parser *expfmt.Parser
 	format expfmt.Format
 	timed  bool // a line brought a timestamp that counts
+	empty  bool // the body has no bytes
 }
 
 // maxAhead is how far in the future a sample may lie.
@@ -141,6 +142,7 @@ func (rd *reader) read(body io.Reader, contentType string) error {
 	raw, err := lines.Next()
 	if errors.Is(err, io.EOF) && lines.Bytes() == 0 {
 		rd.m.script.begin()
+		rd.empty = true
 		return nil // nothing exposed is a good exposition in any format
 	}
 	if format == expfmt.Unknown {
@@ -350,8 +352,8 @@ func (rd *reader) sample(slot uint32, v float64, hasTime bool, t int64) bool {
 	if hasTime && rd.r.cfg.HonorTimestamps {
 		return rd.timedSample(slot, v, t)
 	}
-	w, se := rd.w, &rd.m.series
-	if w.states[slot] != unseen {
+	w := rd.w
+	if s := w.states[slot]; s != unseen && (s != rejected || !rd.isNew(slot)) {
 		rd.c.duplicates++
 		return false
 	}
@@ -366,7 +368,7 @@ func (rd *reader) sample(slot uint32, v float64, hasTime bool, t int64) bool {
 		w.states[slot] = rejected
 		return false
 	}
-	if int(slot) >= len(se.hashes) {
+	if rd.isNew(slot) {
 		rd.c.added++
 	}
 	return true
@@ -393,6 +395,11 @@ func (rd *reader) last(slot uint32) int64 {
 		return se.last[slot]
 	}
 	return se.dead.last(se.pending[int(slot)-len(se.hashes)].hash)
+}
+
+// isNew says whether the slot's series counts as one that the target did not have.
+func (rd *reader) isNew(slot uint32) bool {
+	return int(slot) >= len(rd.m.series.hashes) || !rd.m.series.exposed[slot]
 }
 
 // guarded says whether another target may have the slot's series, too.
@@ -457,7 +464,7 @@ func (rd *reader) timedSample(slot uint32, v float64, t int64) bool {
 		}
 	}
 	w.states[slot], w.values[slot], w.times[slot] = state, v, t
-	if int(slot) >= len(se.hashes) {
+	if rd.isNew(slot) {
 		rd.c.added++
 	}
 	return true

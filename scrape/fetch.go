@@ -39,8 +39,12 @@ var protocols = map[string]string{
 	"OpenMetricsText1.0.0": "application/openmetrics-text;version=1.0.0",
 }
 
-// protocolType is the content type of a protocol's name, "" for none.
-func protocolType(name string) string { return protocols[name] }
+// protocolType is the media type of a protocol's name, without parameters; ""
+// for none.
+func protocolType(name string) string {
+	mediaType, _, _ := strings.Cut(protocols[name], ";")
+	return mediaType
+}
 
 // acceptHeader asks for the protocols in their order. Protobuf is not asked
 // for: nothing here would read it.
@@ -71,9 +75,12 @@ type fetcher struct {
 }
 
 // newFetcher returns a job's fetcher; socket, when not "", is dialled instead of the target's address.
-func newFetcher(c *JobConfig, userAgent, socket string, in *inFlight) (*fetcher, error) {
+func newFetcher(c *JobConfig, userAgent, socket string, env *environment) (*fetcher, error) {
 	opts := []commonconfig.HTTPClientOption{}
-	if socket != "" {
+	switch {
+	case env.dial != nil:
+		opts = append(opts, commonconfig.WithDialContextFunc(env.dial))
+	case socket != "":
 		opts = append(opts, commonconfig.WithDialContextFunc(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}))
@@ -82,7 +89,7 @@ func newFetcher(c *JobConfig, userAgent, socket string, in *inFlight) (*fetcher,
 	if err != nil {
 		return nil, fmt.Errorf("error creating HTTP client: %w", err)
 	}
-	f := &fetcher{client: client, header: http.Header{}, inFlight: in, bodyLimit: c.BodySizeLimit}
+	f := &fetcher{client: client, header: http.Header{}, inFlight: &env.inFlight, bodyLimit: c.BodySizeLimit}
 	f.header.Set("Accept", acceptHeader(c.Protocols, c.EscapingScheme))
 	f.header.Set("Accept-Encoding", "identity")
 	if c.EnableCompression {

@@ -328,7 +328,9 @@ func (rd *reader) finishBatch(err error) template.Batch {
 	w.grow(old)
 	w.seen = slices.Grow(w.seen[:0], old)[:old]
 	for i, s := range w.states {
-		w.seen[i] = s != unseen
+		// Of a new series only what is logged counts: one that no sample is
+		// taken of, for a limit perhaps, must not take memory.
+		w.seen[i] = s != unseen && (s != rejected || i < known)
 	}
 	failed := err != nil
 	var renumber []uint32
@@ -354,7 +356,7 @@ func (rd *reader) finishBatch(err error) template.Batch {
 		// and on to expose new series.
 		rd.c.flushed = old > 2*m.good+1000
 		for i := range w.seen {
-			w.seen[i] = w.seen[i] || !rd.c.flushed
+			w.seen[i] = w.seen[i] || i < known && !rd.c.flushed
 		}
 		if len(se.pending) > 0 {
 			renumber = se.settle(w.seen, nil, nil)
@@ -429,6 +431,12 @@ func (rd *reader) finishBatch(err error) template.Batch {
 			all = all && state == template.Value
 			none = none && state == template.Absent
 			// What the next scrape compares with.
+			forget := !failed && !rd.empty || rd.c.flushed
+			if s := w.states[slot]; s == tracked || s == free {
+				se.exposed[int(b.base)+k] = true
+			} else if s == unseen && forget {
+				se.exposed[int(b.base)+k] = false
+			}
 			se.tracked[int(b.base)+k] = w.states[slot] == tracked
 		}
 		if timed {

@@ -18,6 +18,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"runtime"
 	"slices"
@@ -39,6 +40,7 @@ type Options struct {
 	ReloadInterval     time.Duration // how often changed groups are taken over; default 5 s
 	AdjustTimestamps   bool          // align timestamps with the schedule when they are off by no more than
 	TimestampTolerance time.Duration
+	Dial               func(ctx context.Context, network, address string) (net.Conn, error) // nil: the network's own
 }
 
 // Manager runs the jobs' pools.
@@ -72,7 +74,7 @@ func New(o Options) (*Manager, error) {
 	man := &Manager{
 		o: o, pools: map[string]*pool{}, pending: map[string]map[string]*targetgroup.Group{}, held: map[string]map[string]*targetgroup.Group{},
 		env: &environment{
-			sink: o.Sink, metrics: m, log: o.Logger, align: o.AdjustTimestamps, tolerance: o.TimestampTolerance,
+			sink: o.Sink, metrics: m, log: o.Logger, align: o.AdjustTimestamps, tolerance: o.TimestampTolerance, dial: o.Dial,
 			decode: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		},
 	}

@@ -62,7 +62,7 @@ func prepare(cfg *JobConfig, userAgent string, env *environment) (*prepared, err
 		return nil, fmt.Errorf("metric_relabel_configs of job %q: %w", cfg.Job, err)
 	}
 	p.rules = &rules{cfg, metric}
-	if p.fetcher, err = newFetcher(cfg, userAgent, "", &env.inFlight); err != nil {
+	if p.fetcher, err = newFetcher(cfg, userAgent, "", env); err != nil {
 		return nil, fmt.Errorf("job %q: %w", cfg.Job, err)
 	}
 	if cfg.FailureLogFile != "" {
@@ -195,7 +195,7 @@ func (p *pool) fetcherFor(t *target) (*fetcher, error) {
 	if f := p.sockets[t.socket]; f != nil {
 		return f, nil
 	}
-	f, err := newFetcher(p.cfg, p.userAgent, t.socket, &p.env.inFlight)
+	f, err := newFetcher(p.cfg, p.userAgent, t.socket, p.env)
 	if err == nil {
 		p.sockets[t.socket] = f
 	}

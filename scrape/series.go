@@ -22,6 +22,7 @@ type series struct {
 	hashes  []uint64 // of the labels
 	tracked []bool   // had a value that staleness watches, in the last scrape
 	last    []int64  // ms, of the newest sample; nil: no series ever brought a timestamp, and all are at times of scrapes
+	exposed []bool   // logged before and part of the last good scrape, or of one since; others count as new
 	own     []bool   // brings a job or instance of its own; nil: none does
 
 	byLabels slotTable // made when a line is not known, dropped when slots move
@@ -104,8 +105,13 @@ func (s *series) shape(final labels.Labels, f template.Schema) (*template.Schema
 // meta, when not nil, gives schemas with newer metadata.
 func (s *series) settle(seen []bool, lines []line, meta func(*template.Schema) *template.Schema) []uint32 {
 	rebuild := make([]bool, len(s.blocks))
-	size := len(s.pending)
-	any := size > 0
+	size := 0
+	for _, ok := range seen[len(s.hashes):] {
+		if ok {
+			size++
+		}
+	}
+	any := len(s.pending) > 0
 	for i := len(s.blocks) - 1; i >= 0; i-- {
 		b := s.blocks[i]
 		n := b.block.Len()
@@ -123,7 +129,7 @@ func (s *series) settle(seen []bool, lines []line, meta func(*template.Schema) *
 		rebuild[i] = rebuild[i] || (n-alive)*3 > n
 		// The logarithmic method: what is not more than twice as large as what
 		// comes behind it is merged with that.
-		if len(s.pending) > 0 && n <= 2*size && n < template.MaxSlots {
+		if size > 0 && n <= 2*size && n < template.MaxSlots {
 			rebuild[i] = true
 		}
 		if rebuild[i] {
@@ -178,7 +184,7 @@ func (s *series) move(rebuild, seen []bool, lines []line, meta func(*template.Sc
 		started = false
 	}
 	place := func(g uint32) {
-		if renumber[g] != gone || g < fresh && mv.number[g] == 0 {
+		if renumber[g] != gone || g < fresh && mv.number[g] == 0 || g >= fresh && !seen[g] {
 			return
 		}
 		if !started {
@@ -262,7 +268,7 @@ func (m *moving) read(b placed, seen []bool, meta func(*template.Schema) *templa
 
 // renumbered moves all that is kept by slot.
 func (s *series) renumbered(to []uint32, blocks []placed, n int) {
-	hashes, tracked := make([]uint64, n), make([]bool, n)
+	hashes, tracked, exposed := make([]uint64, n), make([]bool, n), make([]bool, n)
 	var last []int64
 	if s.last != nil {
 		last = make([]int64, n)
@@ -277,7 +283,7 @@ func (s *series) renumbered(to []uint32, blocks []placed, n int) {
 			continue
 		}
 		if g < len(s.hashes) {
-			hashes[slot], tracked[slot] = s.hashes[g], s.tracked[g]
+			hashes[slot], tracked[slot], exposed[slot] = s.hashes[g], s.tracked[g], s.exposed[g]
 			if last != nil {
 				last[slot] = s.last[g]
 			}
@@ -296,7 +302,7 @@ func (s *series) renumbered(to []uint32, blocks []placed, n int) {
 	if !anyOwn {
 		own = nil
 	}
-	s.blocks, s.hashes, s.tracked, s.last, s.own = blocks, hashes, tracked, last, own
+	s.blocks, s.hashes, s.tracked, s.exposed, s.last, s.own = blocks, hashes, tracked, exposed, last, own
 	s.pending = nil
 	s.byLabels.drop()
 }

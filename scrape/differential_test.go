@@ -1,0 +1,588 @@
+//go:build oracle
+
+// These tests hold the package to Prometheus's own scrape manager, which needs
+// modules that nothing else here does: hence the tag.
+
+package scrape
+
+import (
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+
+	"github.com/prometheus/client_golang/prometheus"
+	commonconfig "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	promscrape "github.com/prometheus/prometheus/scrape"
+	"github.com/prometheus/prometheus/storage"
+
+	"promagent/discovery"
+	"promagent/template"
+)
+
+// logged is what came of a run: per series its samples in the order of their
+// being appended, times in ms from the first scrape.
+type logged struct {
+	mu       sync.Mutex
+	scrapes  int
+	limit    int           // scrapes after these do not count
+	done     chan struct{} // closed when limit is reached
+	start    int64
+	last     map[string]int64
+	samples  map[string][]point
+	exemplar map[string][]string
+}
+
+type point struct {
+	time int64
+	bits uint64
+}
+
+func (p point) String() string {
+	if p.bits == value.StaleNaN {
+		return fmt.Sprintf("stale@%d", p.time)
+	}
+	return fmt.Sprintf("%v@%d", math.Float64frombits(p.bits), p.time)
+}
+
+func newLogged(limit int) *logged {
+	return &logged{limit: limit, done: make(chan struct{}), last: map[string]int64{}, samples: map[string][]point{}, exemplar: map[string][]string{}}
+}
+
+// scraped counts a scrape at the time, ms; it is false for one too many.
+func (l *logged) scraped(t int64) bool {
+	if l.scrapes == 0 {
+		l.start = t
+	}
+	if l.scrapes++; l.scrapes > l.limit {
+		return false
+	}
+	if l.scrapes == l.limit {
+		defer close(l.done)
+	}
+	return true
+}
+
+func (l *logged) add(series string, t int64, v float64) {
+	l.last[series] = max(t, l.last[series])
+	l.samples[series] = append(l.samples[series], point{t - l.start, math.Float64bits(v)})
+}
+
+func (l *logged) addExemplar(series string, x labels.Labels, t int64, v float64) {
+	l.exemplar[series] = append(l.exemplar[series], fmt.Sprintf("%s %v@%d", x, v, t-l.start))
+}
+
+// Append is our Sink.
+func (l *logged) Append(b *template.Batch) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.scraped(b.Time) {
+		return nil
+	}
+	var sb labels.ScratchBuilder
+	for _, p := range b.Parts {
+		extra := p.Extra
+		for it := p.Block.Slots(); it.Next(); {
+			series := it.Series(&sb).String()
+			t := b.Time
+			if p.Times != nil && p.Times[it.Slot] != template.NoTime {
+				t = p.Times[it.Slot]
+			}
+			switch p.State(it.Slot) {
+			case template.Value:
+				l.add(series, t, p.Values[it.Slot])
+			case template.Stale:
+				l.add(series, b.Time, math.Float64frombits(value.StaleNaN))
+			}
+			for ; len(extra) > 0 && extra[0].Slot == it.Slot; extra = extra[1:] {
+				if x := extra[0]; x.Kind == template.Sample {
+					l.add(series, x.Time, x.Value)
+				} else {
+					l.addExemplar(series, labels.FromStrings(x.Labels...), x.Time, x.Value)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// AppenderV2 makes it Prometheus's storage, one that refuses what is not newer
+// than a series' last committed sample, and what the scrape has already.
+func (l *logged) AppenderV2(context.Context) storage.AppenderV2 {
+	return &oracleAppender{l: l, times: map[string]map[int64]bool{}}
+}
+
+type oracleAppender struct {
+	l       *logged
+	at      int64
+	rows    []oracleRow
+	times   map[string]map[int64]bool
+	exempla []func()
+}
+
+type oracleRow struct {
+	series string
+	time   int64
+	v      float64
+}
+
+func (a *oracleAppender) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v float64, _ *histogram.Histogram, _ *histogram.FloatHistogram, o storage.AOptions) (storage.SeriesRef, error) {
+	a.l.mu.Lock()
+	defer a.l.mu.Unlock()
+	series := ls.String()
+	if last, ok := a.l.last[series]; ok && t <= last {
+		return 0, storage.ErrOutOfOrderSample
+	}
+	if a.times[series][t] {
+		return 0, storage.ErrDuplicateSampleForTimestamp
+	}
+	if o.RejectOutOfOrder {
+		for have := range a.times[series] {
+			if t <= have {
+				return 0, storage.ErrOutOfOrderSample
+			}
+		}
+	}
+	if a.times[series] == nil {
+		a.times[series] = map[int64]bool{}
+	}
+	a.times[series][t] = true
+	a.rows = append(a.rows, oracleRow{series, t, v})
+	if ls.Get("__name__") == "up" {
+		a.at = t
+	}
+	for _, x := range o.Exemplars {
+		lbls, at, v := x.Labels.String(), x.Ts, x.Value
+		a.exempla = append(a.exempla, func() {
+			a.l.exemplar[series] = append(a.l.exemplar[series], fmt.Sprintf("%s %v@%d", lbls, v, at-a.l.start))
+		})
+	}
+	return storage.SeriesRef(ls.Hash()), nil
+}
+
+func (a *oracleAppender) Commit() error {
+	a.l.mu.Lock()
+	defer a.l.mu.Unlock()
+	if !a.l.scraped(a.at) {
+		return nil
+	}
+	slices.SortStableFunc(a.rows, func(x, y oracleRow) int { return int(x.time - y.time) })
+	for _, r := range a.rows {
+		a.l.add(r.series, r.time, r.v)
+	}
+	for _, f := range a.exempla {
+		f()
+	}
+	return nil
+}
+
+func (a *oracleAppender) Rollback() error { return nil }
+
+// answer is what the target says to one request.
+type answer struct {
+	status      int
+	contentType string
+	noType      bool
+	lines       []exposed
+}
+
+// exposed is a line; at is added to the clock, ms, when it is timed.
+type exposed struct {
+	text  string // up to the value, or a whole comment
+	value string
+	timed bool
+	at    int64
+	tail  string
+}
+
+func (a *answer) body(now int64, openMetrics bool) string {
+	var b strings.Builder
+	for _, l := range a.lines {
+		b.WriteString(l.text)
+		if l.value != "" {
+			b.WriteString(" " + l.value)
+		}
+		if l.timed && openMetrics {
+			fmt.Fprintf(&b, " %d.%03d", (now+l.at)/1000, (now+l.at)%1000)
+		} else if l.timed {
+			fmt.Fprintf(&b, " %d", now+l.at)
+		}
+		b.WriteString(l.tail + "\n")
+	}
+	return b.String()
+}
+
+// play serves the answers in turn, the last one for ever.
+func play(answers []answer) http.Handler {
+	var mu sync.Mutex
+	i := 0
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		a := &answers[min(i, len(answers)-1)]
+		i++
+		mu.Unlock()
+		w.Header()["Content-Type"] = nil
+		if !a.noType {
+			w.Header().Set("Content-Type", a.contentType)
+		}
+		body := a.body(time.Now().UnixMilli(), strings.Contains(a.contentType, "openmetrics"))
+		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.WriteHeader(a.status)
+			z := gzip.NewWriter(w)
+			io.WriteString(z, body)
+			z.Close()
+			return
+		}
+		w.WriteHeader(a.status)
+		io.WriteString(w, body)
+	})
+}
+
+const differentialInterval = 15 * time.Second
+
+// runPrometheus plays the answers to Prometheus's own scrape manager.
+func runPrometheus(t *testing.T, yaml string, answers []answer) *logged {
+	var out *logged
+	synctest.Test(t, func(t *testing.T) {
+		out = newLogged(len(answers)) // in here, for its channel to go by the fake clock
+		n := newPipeNet(play(answers))
+		defer n.shut()
+		cfg, err := promconfig.Load(yaml, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := &promscrape.Options{DiscoveryReloadOnStartup: true, HTTPClientOptions: []commonconfig.HTTPClientOption{commonconfig.WithDialContextFunc(n.dial)}}
+		// Its own switch for tests: the look-up of the host's name does not work with a fake clock.
+		f := reflect.ValueOf(o).Elem().FieldByName("skipJitterOffsetting")
+		*(*bool)(unsafe.Pointer(f.UnsafeAddr())) = true
+		m, err := promscrape.NewManager(o, nil, nil, nil, out, prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.ApplyConfig(cfg); err != nil {
+			t.Fatal(err)
+		}
+		sets := make(chan map[string][]*targetgroup.Group)
+		go m.Run(sets)
+		sets <- map[string][]*targetgroup.Group{"job": {{Source: "s", Targets: []model.LabelSet{{"__address__": "target:1"}}, Labels: model.LabelSet{"zone": "z"}}}}
+		<-out.done
+		m.Stop()
+	})
+	return out
+}
+
+// runOurs plays them to this package's.
+func runOurs(t *testing.T, cfg JobConfig, answers []answer) *logged {
+	var out *logged
+	synctest.Test(t, func(t *testing.T) {
+		out = newLogged(len(answers)) // in here, for its channel to go by the fake clock
+		n := newPipeNet(play(answers))
+		defer n.shut()
+		m, err := New(Options{Sink: out, Dial: n.dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit, err := m.Prepare(Config{Jobs: []JobConfig{cfg}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit()
+		updates := make(chan []discovery.Update, 1)
+		updates <- []discovery.Update{{Job: "job", Groups: []*targetgroup.Group{{Source: "s", Targets: []model.LabelSet{{"__address__": "target:1"}}, Labels: model.LabelSet{"zone": "z"}}}}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- m.Run(ctx, updates) }()
+		<-out.done
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return out
+}
+
+// resolved is the JobConfig of a Prometheus configuration's only job.
+func resolved(t *testing.T, yaml string) JobConfig {
+	t.Helper()
+	cfg, err := promconfig.Load(yaml, nil)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, yaml)
+	}
+	all, err := cfg.GetScrapeConfigs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := all[0]
+	j := JobConfig{
+		Job: c.JobName, HonorLabels: c.HonorLabels, HonorTimestamps: c.HonorTimestamps, TrackTimestampsStaleness: c.TrackTimestampsStaleness,
+		Params: c.Params, Interval: time.Duration(c.ScrapeInterval), Timeout: time.Duration(c.ScrapeTimeout),
+		FallbackProtocol: string(c.ScrapeFallbackProtocol), MetricsPath: c.MetricsPath, Scheme: c.Scheme, EnableCompression: c.EnableCompression,
+		BodySizeLimit: int64(c.BodySizeLimit), SampleLimit: int(c.SampleLimit), TargetLimit: int(c.TargetLimit),
+		LabelLimit: int(c.LabelLimit), LabelNameLengthLimit: int(c.LabelNameLengthLimit), LabelValueLengthLimit: int(c.LabelValueLengthLimit),
+		ValidationScheme: c.MetricNameValidationScheme, EscapingScheme: c.MetricNameEscapingScheme,
+		ExtraMetrics: *c.ExtraScrapeMetrics, HTTP: c.HTTPClientConfig, Relabel: c.RelabelConfigs, MetricRelabel: c.MetricRelabelConfigs,
+	}
+	for _, p := range c.ScrapeProtocols {
+		j.Protocols = append(j.Protocols, string(p))
+	}
+	return j
+}
+
+// diff describes the first differences.
+func diff(got, want *logged, exact bool) string {
+	var b strings.Builder
+	all := map[string]bool{}
+	for s := range got.samples {
+		all[s] = true
+	}
+	for s := range want.samples {
+		all[s] = true
+	}
+	names := make([]string, 0, len(all))
+	for s := range all {
+		names = append(names, s)
+	}
+	slices.Sort(names)
+	for _, s := range names {
+		if !exact && strings.HasPrefix(s, `{__name__="scrape_series_added"`) {
+			continue // counts wordings there, series here
+		}
+		if !slices.Equal(got.samples[s], want.samples[s]) {
+			fmt.Fprintf(&b, "%s\n   got %v\n  want %v\n", s, got.samples[s], want.samples[s])
+		}
+		if !slices.Equal(got.exemplar[s], want.exemplar[s]) {
+			fmt.Fprintf(&b, "%s exemplars\n   got %v\n  want %v\n", s, got.exemplar[s], want.exemplar[s])
+		}
+	}
+	return b.String()
+}
+
+// transcript is what was played.
+func transcript(answers []answer) string {
+	var b strings.Builder
+	for i := range answers {
+		a := &answers[i]
+		fmt.Fprintf(&b, "--- %d at %d: %d %q\n%s", i, i*int(differentialInterval/time.Millisecond), a.status, a.contentType, a.body(0, false))
+	}
+	return b.String()
+}
+
+// compare plays answers to both; exact says that every series has one wording.
+func compare(t *testing.T, yaml string, answers []answer, exact bool) {
+	t.Helper()
+	want := runPrometheus(t, yaml, answers)
+	got := runOurs(t, resolved(t, yaml), answers)
+	if d := diff(got, want, exact); d != "" {
+		t.Fatalf("logged differently:\n%s\nconfiguration:\n%s\nplayed:\n%s", d, yaml, transcript(answers))
+	}
+	if len(want.samples) < 5 {
+		t.Fatalf("only %d series", len(want.samples))
+	}
+}
+
+// randomYAML is a job with some of the settings that change what is logged.
+func randomYAML(r *rand.Rand, timestamps bool) string {
+	var b strings.Builder
+	b.WriteString("scrape_configs:\n- job_name: job\n  scrape_interval: 15s\n  scrape_timeout: 10s\n")
+	maybe := func(n int, format string, a ...any) {
+		if r.IntN(n) == 0 {
+			fmt.Fprintf(&b, "  "+format+"\n", a...)
+		}
+	}
+	maybe(2, "honor_labels: true")
+	maybe(4, "honor_timestamps: false")
+	maybe(3, "track_timestamps_staleness: true")
+	maybe(4, "sample_limit: %d", 2+r.IntN(14))
+	maybe(8, "label_limit: %d", 5+r.IntN(3))
+	maybe(8, "label_name_length_limit: %d", 8+r.IntN(8))
+	maybe(8, "label_value_length_limit: %d", 8+r.IntN(8))
+	maybe(6, "body_size_limit: %dB", 50+r.IntN(500))
+	maybe(2, "fallback_scrape_protocol: PrometheusText0.0.4")
+	maybe(3, "enable_compression: false")
+	maybe(2, "extra_scrape_metrics: true")
+	maybe(4, "metric_name_validation_scheme: legacy")
+	if r.IntN(2) == 0 {
+		b.WriteString("  metric_relabel_configs:\n")
+		for _, rule := range []string{
+			"  - {source_labels: [__name__], regex: m3, action: drop}\n",
+			"  - {regex: x, action: labeldrop}\n",
+			"  - {source_labels: [y], regex: (.+), target_label: instance}\n",
+			"  - {source_labels: [x], regex: '2', target_label: __name__, replacement: renamed}\n",
+			"  - {source_labels: [x], regex: '3', target_label: zone, replacement: ''}\n",
+			"  - {regex: exported_(.+), action: labelmap}\n",
+		} {
+			if r.IntN(3) == 0 && (!timestamps || strings.Contains(rule, "m3")) {
+				b.WriteString(rule)
+			}
+		}
+		b.WriteString("  - {source_labels: [never], regex: never, action: drop}\n")
+	}
+	return b.String()
+}
+
+// randomAnswers are expositions of one target over time.
+func randomAnswers(r *rand.Rand, n int, timestamps bool) []answer {
+	const text, openMetrics = "text/plain; version=0.0.4", "application/openmetrics-text; version=1.0.0; charset=utf-8"
+	typ := text
+	if r.IntN(3) == 0 {
+		typ = openMetrics
+	}
+	// Two lines of one body may be the same series in other words, or become it
+	// by relabelling, but then without timestamps: of a series with and without
+	// one in different words Prometheus logs both, and of the same words one.
+	names := []string{"x", "y", "job", "instance", "a_longer_name", "v"}
+	if !timestamps {
+		names = append(names, "exported_job", "zone")
+	}
+	var pool [][]string // the ways to write a series
+	have := map[string]bool{}
+	for range 4 + r.IntN(30) {
+		name := fmt.Sprintf("m%d", r.IntN(5))
+		var ls []string
+		for _, l := range names {
+			if r.IntN(4) > 0 {
+				continue
+			}
+			switch v := r.IntN(5); {
+			case l == "v":
+				ls = append(ls, fmt.Sprintf("v=\"a value of some length %d\"", v))
+			case l == "zone" && v < 2:
+				ls = append(ls, `zone=""`)
+			default:
+				ls = append(ls, fmt.Sprintf("%s=\"%d\"", l, v))
+			}
+		}
+		text := name
+		if len(ls) > 0 {
+			text = name + "{" + strings.Join(ls, ",") + "}"
+		}
+		if timestamps && have[text] {
+			continue
+		}
+		have[text] = true
+		pool = append(pool, []string{text})
+		if len(ls) > 1 && r.IntN(3) == 0 && !timestamps {
+			again := name + "{" + strings.Join(ls[1:], ",") + "," + ls[0] + "}"
+			if k := len(pool) - 1; r.IntN(2) == 0 {
+				pool[k] = append(pool[k], again)
+			} else {
+				pool = append(pool, []string{again})
+			}
+		}
+	}
+	timedShare, failShare := 0.0, 0.1*r.Float64()
+	if timestamps {
+		timedShare = r.Float64()
+	}
+	hostile := r.IntN(4) == 0
+	alive := map[int]bool{}
+	timed := map[int]bool{}
+	order := r.Perm(len(pool))
+	answers := make([]answer, n)
+	for i := range answers {
+		a := &answers[i]
+		a.status, a.contentType = 200, typ
+		if r.Float64() < failShare {
+			switch r.IntN(5) {
+			case 0:
+				a.status = 503
+			case 1:
+				continue // an empty body
+			case 2:
+				a.noType = true
+			case 3:
+				a.contentType = "text/html"
+			case 4:
+				defer func() { // cut off
+					a.lines = a.lines[:len(a.lines)/2]
+					a.lines = append(a.lines, exposed{text: "m1{"})
+				}()
+			}
+		}
+		if r.IntN(4) == 0 {
+			r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		}
+		for _, k := range order {
+			if r.IntN(8) == 0 {
+				alive[k] = !alive[k]
+			}
+			if i == 0 {
+				alive[k] = r.IntN(3) > 0
+				timed[k] = r.Float64() < timedShare || timedShare > 0 && k == 0
+			}
+			if timedShare > 0 && r.IntN(12) == 0 {
+				timed[k] = r.Float64() < timedShare
+			}
+			if !alive[k] {
+				continue
+			}
+			l := exposed{text: pool[k][r.IntN(len(pool[k]))], value: fmt.Sprint(r.IntN(100)), timed: timed[k]}
+			if r.IntN(20) == 0 {
+				l.value = []string{"NaN", "+Inf", "-Inf", "-0", "1e308", "0.1"}[r.IntN(6)]
+			}
+			if l.timed {
+				l.at = int64(r.IntN(40_000)) - 35_000
+				switch r.IntN(20) {
+				case 0:
+					l.at = 601_000 // too far ahead
+				case 1:
+					l.at = -l.at
+				case 2:
+					l.at = 0
+				case 3:
+					l.at = 599_999
+				}
+			}
+			a.lines = append(a.lines, l)
+			if r.IntN(25) == 0 { // once more
+				l.value = fmt.Sprint(r.IntN(100))
+				if l.timed || r.IntN(3) == 0 && timedShare > 0 {
+					l.timed, l.at = true, l.at+int64(r.IntN(3000)-1500)
+				}
+				a.lines = append(a.lines, l)
+			}
+		}
+		if hostile && r.IntN(10) == 0 {
+			bad := []string{`m1{x="1",x="2"} 1`, "m1{x=\"\xff\"} 1", `{"a.b",x="1"} 1`, `m1 one`, `{x="1"} 1`}
+			at := r.IntN(len(a.lines) + 1)
+			a.lines = slices.Insert(a.lines, at, exposed{text: bad[r.IntN(len(bad))]})
+		}
+		if typ == openMetrics {
+			a.lines = append(a.lines, exposed{text: "# EOF"})
+		}
+	}
+	return answers
+}
+
+func TestWhatIsLoggedIsWhatPrometheusLogs(t *testing.T) {
+	failed := 0
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 77))
+		timestamps := seed%2 == 1
+		yaml := randomYAML(r, timestamps)
+		answers := randomAnswers(r, 8+r.IntN(25), timestamps)
+		if !t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { compare(t, yaml, answers, timestamps) }) {
+			if failed++; failed == 3 {
+				return // enough to look at
+			}
+		}
+	}
+}

@@ -45,6 +45,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	checkConfig := check.Command("config", "Validate config files as the agent would, and summarise them.")
 	checkFiles := checkConfig.Arg("file", "Config file.").Required().Strings()
 	checkFeatures := checkConfig.Flag("enable-feature", "Features that the agent runs with.").Strings()
+	checkSyntax := checkConfig.Flag("syntax-only", "Do not look at the files that a config names, such as certificates.").Bool()
 
 	walCommand := app.Command("wal", "Look at a log.")
 	inspect := walCommand.Command("inspect", "Print the segments, positions, samples and damage of a data directory's log. It may be in use.")
@@ -81,7 +82,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	switch command {
 	case checkConfig.FullCommand():
-		err = checkConfigs(stdout, *checkFiles, *checkFeatures)
+		err = checkConfigs(stdout, *checkFiles, *checkFeatures, *checkSyntax)
 	case inspect.FullCommand():
 		err = inspectLog(stdout, *inspectDir, *inspectDump)
 	case receiveCommand.FullCommand():

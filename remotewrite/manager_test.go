@@ -299,16 +299,10 @@ func TestARemovedRemoteStopsAndMayComeBack(t *testing.T) {
 	m.delivered()
 	m.apply(otherCfg)
 	eventually(t, "the metrics vanish", func() bool {
-		fs, err := m.registry.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range fs {
-			for _, x := range f.GetMetric() {
-				for _, p := range x.GetLabel() {
-					if p.GetValue() == "test" {
-						return false
-					}
+		for _, f := range gather(t, m.registry) {
+			for _, x := range f.series {
+				if x.labels["remote_name"] == "test" || x.labels["consumer"] == "test" {
+					return false
 				}
 			}
 		}

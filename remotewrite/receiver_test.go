@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -174,7 +175,11 @@ func (r *receiver) serve(w http.ResponseWriter, hr *http.Request) {
 	}
 	if status/100 == 2 && !r.silent && w.Header().Get("X-Prometheus-Remote-Write-Samples-Written") == "" {
 		w.Header().Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(req.samples))
-		w.Header().Set("X-Prometheus-Remote-Write-Exemplars-Written", "0")
+		n := 0
+		for _, x := range req.extras {
+			n += len(x)
+		}
+		w.Header().Set("X-Prometheus-Remote-Write-Exemplars-Written", strconv.Itoa(n))
 	}
 	w.WriteHeader(status)
 }
@@ -414,30 +419,56 @@ func (m *testManager) delivered() {
 	})
 }
 
-// metric is the sum of a family's counters and gauges whose labels include
-// the given pairs, each "name=value".
-func metric(t testing.TB, g prometheus.Gatherer, name string, pairs ...string) float64 {
+// metricFamily is a metric family: its type as the registry names it and its series.
+type metricFamily struct {
+	typ, help string
+	series    []gathered
+}
+
+type gathered struct {
+	names  []string // of the labels, sorted
+	labels map[string]string
+	value  float64 // of a counter or a gauge
+	count  uint64  // of a histogram
+}
+
+// gather collects the metrics by name.
+func gather(t testing.TB, g prometheus.Gatherer) map[string]metricFamily {
 	t.Helper()
 	fs, err := g.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, found := 0.0, false
+	out := map[string]metricFamily{}
 	for _, f := range fs {
-		if f.GetName() != name {
+		to := metricFamily{typ: f.GetType().String(), help: f.GetHelp()}
+		for _, m := range f.GetMetric() {
+			s := gathered{labels: map[string]string{}, value: m.GetCounter().GetValue() + m.GetGauge().GetValue(), count: m.GetHistogram().GetSampleCount()}
+			for _, l := range m.GetLabel() {
+				s.names = append(s.names, l.GetName())
+				s.labels[l.GetName()] = l.GetValue()
+			}
+			to.series = append(to.series, s)
+		}
+		out[f.GetName()] = to
+	}
+	return out
+}
+
+// metric is the sum of a family's series whose labels include the given
+// pairs, each "name=value".
+func metric(t testing.TB, g prometheus.Gatherer, name string, pairs ...string) float64 {
+	t.Helper()
+	sum, found := 0.0, false
+	for _, s := range gather(t, g)[name].series {
+		if slices.ContainsFunc(pairs, func(p string) bool {
+			name, value, _ := strings.Cut(p, "=")
+			return s.labels[name] != value
+		}) {
 			continue
 		}
-		for _, m := range f.GetMetric() {
-			var have []string
-			for _, l := range m.GetLabel() {
-				have = append(have, l.GetName()+"="+l.GetValue())
-			}
-			if slices.ContainsFunc(pairs, func(p string) bool { return !slices.Contains(have, p) }) {
-				continue
-			}
-			found = true
-			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-		}
+		found = true
+		sum += s.value
 	}
 	if !found {
 		t.Errorf("there is no %s %v", name, pairs)

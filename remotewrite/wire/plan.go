@@ -319,20 +319,24 @@ func (bp *BlockPlan) slotHash(it *template.Slots) uint64 {
 
 // relabelling applies the rules to a block's slots.
 type relabelling struct {
-	p     *Plans
-	bp    *BlockPlan
-	lb    *labels.Builder
-	local map[*shape]uint16 // number in bp.shapes
+	p       *Plans
+	bp      *BlockPlan
+	lb      *labels.Builder
+	scratch labels.ScratchBuilder
+	local   map[*shape]uint16 // number in bp.shapes
 }
 
 // slot decides what becomes of the slot's series.
 func (r *relabelling) slot(it *template.Slots) {
 	bp := r.bp
 	before := bp.shapes[it.Schema]
-	r.lb.Reset(labels.EmptyLabels())
-	for i := range before.pieces {
-		pc := &before.pieces[i]
-		r.lb.Set(pc.name, bp.value(pc, it.Values))
+	// Rules that map several labels to one name see them in this order: the
+	// series' labels by name, then the external ones. The last one counts.
+	r.lb.Reset(it.Series(&r.scratch))
+	for _, l := range r.p.external {
+		if r.lb.Get(l.Name) == "" {
+			r.lb.Set(l.Name, l.Value)
+		}
 	}
 	n := 0
 	var after shape

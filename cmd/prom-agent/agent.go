@@ -73,7 +73,7 @@ func newAgent(f *flags, logger *slog.Logger) (*agent, error) {
 	registry := prometheus.NewRegistry()
 	version.Version = fullVersion() // read by the build info collector and the API
 	registry.MustRegister(
-		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsGC, collectors.MetricsScheduler)),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsGC, collectors.MetricsScheduler, syncMetrics)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildInfoMetric(),
 	)
@@ -117,7 +117,7 @@ func (a *agent) build(registry *prometheus.Registry, first *config.Config, sum s
 		MaxConnections: f.maxConnections, ExternalURL: f.externalURL, RoutePrefix: f.routePrefix, UserAssets: f.userAssets,
 		EnableLifecycle: f.enableLifecycle, CORS: f.cors, PageTitle: f.pageTitle,
 		RemoteWriteReceiver: f.enableRWReceiver, OTLPReceiver: f.enableOTLP,
-		Gatherer: registry, Registerer: registry, Logger: logger.With("component", "web"),
+		Gatherer: prometheus.Gatherers{registry, connections}, Registerer: registry, Logger: logger.With("component", "web"),
 		Reload: a.reload.now, Quit: a.reload.quit, Build: buildInfo(), Flags: f.values,
 		Config: a.reload.yaml, Runtime: a.runtimeInfo, Pools: a.scraper.Pools, Remotes: a.sender.Status,
 	})

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"regexp"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/version"
 
 	"promagent/wal"
@@ -22,6 +27,16 @@ func buildInfoMetric() prometheus.Collector {
 		},
 	}, func() float64 { return 1 })
 }
+
+// syncMetrics are the runtime's waits for locks, which Prometheus shows, too.
+var syncMetrics = collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/sync/mutex/wait/total:seconds$`)}
+
+// connections gathers net_conntrack_*: the library that counts connections of
+// HTTP clients and listeners knows the default registry only.
+var connections = prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+	all, err := prometheus.DefaultGatherer.Gather()
+	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "net_conntrack_") }), err
+})
 
 // newFsyncMetric returns the observer of the log's syncs.
 func newFsyncMetric(r prometheus.Registerer) func(time.Duration) {
@@ -67,6 +82,17 @@ func newLogMetrics(l *wal.Log, s *record.Store) *logMetrics {
 	add(counter, "prometheus_agent_corruptions_total", "Places of the log that were found damaged.", func(s wal.Stats) float64 { return float64(s.Corruptions) })
 	add(gauge, "prometheus_agent_clean_start", "-1: no lock file, 0: one of a process that did not end cleanly was replaced, 1: clean.", func(s wal.Stats) float64 { return float64(s.CleanStart) })
 	add(gauge, "prometheus_agent_data_replay_duration_seconds", "Always 0: nothing is replayed at the start.", func(wal.Stats) float64 { return 0 })
+	for name, help := range map[string]string{
+		"prometheus_agent_checkpoint_creations_total":        "Always 0: the log needs no checkpoints.",
+		"prometheus_agent_checkpoint_creations_failed_total": "Always 0: the log needs no checkpoints.",
+		"prometheus_agent_checkpoint_deletions_total":        "Always 0: the log needs no checkpoints.",
+		"prometheus_agent_checkpoint_deletions_failed_total": "Always 0: the log needs no checkpoints.",
+		"prometheus_tsdb_wal_page_flushes_total":             "Always 0: the log has no pages.",
+		"prometheus_tsdb_wal_completed_pages_total":          "Always 0: the log has no pages.",
+	} {
+		add(counter, name, help, func(wal.Stats) float64 { return 0 })
+	}
+	add(gauge, "prometheus_agent_deleted_series", "Always 0: a series that ends leaves the memory at once.", func(wal.Stats) float64 { return 0 })
 	add(gauge, "prom_agent_log_limit_bytes", "Size at which the oldest data is deleted.", func(s wal.Stats) float64 { return float64(s.LimitBytes) })
 	add(gauge, "prom_agent_log_memory_bytes", "Bytes of the log that are not on disk.", func(s wal.Stats) float64 { return float64(s.MemoryBytes) })
 	add(gauge, "prom_agent_log_disk_failing", "1 while the disk does not take the log's data.", func(s wal.Stats) float64 {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"text/tabwriter"
 	"time"
 
@@ -12,26 +14,79 @@ import (
 )
 
 // inspectLog prints what a data directory's log holds: a summary, or every
-// sample. The log may be in use; nothing of it is changed.
-func inspectLog(out io.Writer, dir string, dump bool) (err error) {
-	store, stop, err := record.OpenReadOnly(dir, slog.New(slog.DiscardHandler))
+// sample. The log may be in use; nothing of it is changed. Damage is told, on
+// messages where it is not part of what is asked for, and ends with exit code 1.
+func inspectLog(out, messages io.Writer, dir string, dump bool) (err error) {
+	faults := &faultCounter{Handler: slog.NewTextHandler(messages, &slog.HandlerOptions{Level: slog.LevelWarn})}
+	store, stop, err := record.OpenReadOnly(dir, slog.New(faults))
 	if err != nil {
 		return fmt.Errorf("open log in %s: %w", dir, err)
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	unreadable := 0
 	if dump {
-		return store.Dump(out)
+		lines := &noteCounter{w: out, fresh: true}
+		err = store.Dump(lines)
+		unreadable = lines.notes
+	} else {
+		unreadable, err = summarise(out, store)
 	}
+	switch {
+	case err != nil:
+		return err
+	case unreadable > 0 && dump:
+		return exitError{1, fmt.Sprintf("%d records cannot be read", unreadable)}
+	case unreadable > 0:
+		return exitError{1, fmt.Sprintf("%d frames cannot be read; --dump names what leans on them", unreadable)}
+	case faults.n.Load() > 0:
+		return exitError{1, "not all of the log can be read"}
+	}
+	return nil
+}
+
+// faultCounter counts the errors and warnings that are logged: all are about what cannot be read.
+type faultCounter struct {
+	slog.Handler
+	n atomic.Int64
+}
+
+func (c *faultCounter) Handle(ctx context.Context, r slog.Record) error {
+	c.n.Add(1) // the handler lets nothing less than warnings through
+	return c.Handler.Handle(ctx, r)
+}
+
+func (c *faultCounter) WithAttrs([]slog.Attr) slog.Handler { return c } // one count for all
+func (c *faultCounter) WithGroup(string) slog.Handler      { return c }
+
+// noteCounter counts the lines that begin with "#": in a dump, what cannot be read.
+type noteCounter struct {
+	w     io.Writer
+	fresh bool // at the beginning of a line
+	notes int
+}
+
+func (c *noteCounter) Write(p []byte) (int, error) {
+	for _, b := range p {
+		if c.fresh && b == '#' {
+			c.notes++
+		}
+		c.fresh = b == '\n'
+	}
+	return c.w.Write(p)
+}
+
+// summarise prints a line for each segment and each remote's position, and
+// returns how many frames cannot be read.
+func summarise(out io.Writer, store *record.Store) (unreadable int, err error) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "segment\tfrom\tto\tseries\tsamples\trecords\tanchors\tbytes\tbytes/sample\tdamage\t")
 	var samples uint64
 	var bytes int64
-	unreadable := 0
 	err = store.Summary(func(s record.Segment) error {
 		damage := "none"
 		switch {
 		case s.Unreadable > 0:
-			damage = fmt.Sprintf("%d frames, %d samples", s.Unreadable, s.UnreadableSamples)
+			damage = fmt.Sprintf("%d frames with %d samples, and what leans on them", s.Unreadable, s.UnreadableSamples)
 		case s.Torn:
 			damage = "torn end"
 		}
@@ -43,16 +98,16 @@ func inspectLog(out io.Writer, dir string, dump bool) (err error) {
 		return nil
 	})
 	if err != nil {
-		return err
+		return unreadable, err
 	}
 	fmt.Fprintf(w, "in all\t\t\t\t%d\t\t\t%d\t%.2f\t\t\n", samples, bytes, float64(bytes)/float64(max(1, samples)))
 	if err := w.Flush(); err != nil {
-		return err
+		return unreadable, err
 	}
 	for _, name := range store.Log().Cursors() {
 		c, err := store.Log().Cursor(name)
 		if err != nil {
-			return err
+			return unreadable, err
 		}
 		low, _, ok := c.Load()
 		if !ok {
@@ -61,10 +116,7 @@ func inspectLog(out io.Writer, dir string, dump bool) (err error) {
 		}
 		fmt.Fprintf(out, "remote %s: needs segment %d from offset %d on\n", name, low.Segment, low.Offset)
 	}
-	if unreadable > 0 {
-		return exitError{1, fmt.Sprintf("%d frames cannot be read", unreadable)}
-	}
-	return nil
+	return unreadable, nil
 }
 
 func stamp(ms int64) string {

@@ -84,7 +84,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case checkConfig.FullCommand():
 		err = checkConfigs(stdout, *checkFiles, *checkFeatures, *checkSyntax)
 	case inspect.FullCommand():
-		err = inspectLog(stdout, *inspectDir, *inspectDump)
+		err = inspectLog(stdout, stderr, *inspectDir, *inspectDump)
 	case receiveCommand.FullCommand():
 		if receiveEvery <= 0 {
 			err = errors.New("--interval must be positive")

@@ -374,3 +374,41 @@ func TestSamplesAreDroppedOnceWhenTheyAreTooOld(t *testing.T) {
 		t.Errorf("%d samples arrived, want 30", n)
 	}
 }
+
+func TestOneOversizedSeriesDoesNotShrinkRequestsForGood(t *testing.T) {
+	l := openLog(t, t.TempDir())
+	var largest atomic.Int64
+	r := newReceiver(t, func(_ http.ResponseWriter, q *request) int {
+		for s := range q.series {
+			if strings.Contains(s, `instance="bad"`) && strings.Contains(s, `n="5"`) {
+				return 413
+			}
+		}
+		raise(&largest, int64(q.samples))
+		return 204
+	})
+	cfg := remoteConfig(t, r.srv.URL)
+	m := startManager(l, patience, cfg)
+	bad, good := testTarget("bad", 20), testTarget("good", 100)
+	for range 10 {
+		l.scrape(bad)
+	}
+	m.delivered()
+	if got := m.remoteMetric("samples_failed_total"); got != 10 {
+		t.Errorf("%d samples failed, want those 10 that are too large alone", got)
+	}
+	largest.Store(0)
+	for range 100 {
+		l.scrape(good)
+	}
+	m.delivered()
+	if got := largest.Load(); got != int64(cfg.Queue.MaxSamplesPerSend) {
+		t.Errorf("the largest request had %d samples, want %d", got, cfg.Queue.MaxSamplesPerSend)
+	}
+	r.mustHave(mapped(l.want, func(s string) string {
+		if strings.Contains(s, `instance="bad"`) && strings.Contains(s, `n="5"`) {
+			return ""
+		}
+		return s
+	}))
+}

@@ -24,6 +24,7 @@ type shard struct {
 	packed    []byte
 	exemplars []template.Extra
 	mayHalve  bool // the last batch was accepted, in part at least
+	tooLarge  bool // of the batch in work, something was
 }
 
 // run sends until it is stopped; ctx ends requests under way.
@@ -76,17 +77,44 @@ func (s *shard) run(ctx context.Context) {
 // false when it was stopped before all of it was final.
 func (s *shard) send(ctx context.Context, b *batch) bool {
 	d := divide(b.samples())
+	largest := 0 // part that was accepted
+	s.tooLarge = false
 	for p, ok := d.next(); ok; p, ok = d.next() {
 		accepted, again, done := s.sendPart(ctx, b, p, d)
 		if !done {
 			return false
 		}
-		if !again {
-			d.done(accepted)
+		if again {
+			continue
+		}
+		d.done(accepted)
+		if accepted {
+			largest = max(largest, p.len())
 		}
 	}
 	s.mayHalve = d.accepted
+	s.adapt(b.len(), largest)
 	return true
+}
+
+// growth is the share by which batches grow again after they were too large.
+const growth = 64
+
+// adapt makes batches as large as the remote takes them, at most as they are
+// configured: what it took of a batch that was too large is the measure, and
+// full batches that it takes make the next ones larger again. So one series
+// that is too large alone does not keep requests small.
+func (s *shard) adapt(n, largest int) {
+	e := s.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	lim := &e.led.limits.batch
+	switch most := e.cfg.Load().Queue.MaxSamplesPerSend; {
+	case s.tooLarge && largest > 0:
+		*lim = min(*lim, largest)
+	case !s.tooLarge && largest > 0 && 2*n >= *lim && *lim < most: // those that waited are smaller
+		*lim = min(*lim+max(1, *lim/growth), most)
+	}
 }
 
 // sendPart attempts a part until there is a final answer. again means that the
@@ -146,9 +174,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		}
 		switch {
 		case se.Status == http.StatusRequestEntityTooLarge && d.tooLarge():
-			e.mu.Lock()
-			e.led.limits.batch = max(1, min(e.led.limits.batch, p.len()/2))
-			e.mu.Unlock()
+			s.tooLarge = true
 			e.complain("A batch is too large for the remote; smaller ones are sent", err, "samples", samples)
 			return false, true, true
 		case se.Status == http.StatusBadRequest && !se.Response.Confirmed && s.mayHalve && d.refused():

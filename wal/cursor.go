@@ -39,12 +39,12 @@ type Cursor struct {
 	set   bool // low and state mean something
 	dirty bool
 
-	io       sync.Mutex // guards the file and what follows
-	file     File       // nil until something is written
-	slotSize int        // 0: there is no file
-	sequence uint64     // of the newest slot
-	safe     int        // the slot that is synced, and so is not written to
-	unsynced bool       // the other slot is newer
+	// Guarded by Log.cursorFiles.
+	file     File   // nil until something is written
+	slotSize int    // 0: there is no file
+	sequence uint64 // of the newest slot
+	safe     int    // the slot that is synced, and so is not written to
+	unsynced bool   // the other slot is newer
 	syncedAt time.Time
 	removed  bool
 }
@@ -183,10 +183,8 @@ func readSmall(fsys FS, path string) (b []byte, err error) {
 // flush writes the cursor in place when it has moved, and syncs it every
 // cursorSync, or at once when now is set. One slot is synced at any time and
 // is not written to, so that power loss cannot take both. The file grows only
-// when the state does not fit.
+// when the state does not fit. l.cursorFiles is held.
 func (c *Cursor) flush(fsys FS, now bool) error {
-	c.io.Lock()
-	defer c.io.Unlock()
 	if c.removed {
 		return nil
 	}
@@ -207,7 +205,7 @@ func (c *Cursor) flush(fsys FS, now bool) error {
 	return nil
 }
 
-// write puts the payload into the slot that is not the synced one. c.io is held.
+// write puts the payload into the slot that is not the synced one. l.cursorFiles is held.
 func (c *Cursor) write(fsys FS, payload []byte) error {
 	if len(payload)+slotHeader > maxSlot {
 		return fmt.Errorf("write cursor %s: a state of %d bytes is too large", c.name, len(payload))
@@ -232,7 +230,7 @@ func (c *Cursor) write(fsys FS, payload []byte) error {
 }
 
 // reopen opens the file of an earlier process; ok is false when it is not as
-// it was when it was read. c.io is held.
+// it was when it was read. l.cursorFiles is held.
 func (c *Cursor) reopen(fsys FS) (ok bool, err error) {
 	f, err := fsys.OpenRW(c.path)
 	if err != nil {
@@ -252,7 +250,7 @@ func (c *Cursor) reopen(fsys FS) (ok bool, err error) {
 	return false, errors.Join(err, f.Close())
 }
 
-// sync makes the slot last that was written. c.io is held.
+// sync makes the slot last that was written. l.cursorFiles is held.
 func (c *Cursor) sync() error {
 	if err := c.file.Sync(); err != nil {
 		return c.distrust(err)
@@ -262,7 +260,7 @@ func (c *Cursor) sync() error {
 }
 
 // distrust lets go of a file that could not be synced: nobody knows what is in
-// it, so the next write makes another. c.io is held.
+// it, so the next write makes another. l.cursorFiles is held.
 func (c *Cursor) distrust(err error) error {
 	f := c.file
 	c.file, c.slotSize, c.unsynced = nil, 0, false
@@ -270,7 +268,7 @@ func (c *Cursor) distrust(err error) error {
 }
 
 // layOut makes the file with both slots, so that writing in place never needs
-// space. A crash leaves the old file or the new one. c.io is held.
+// space. A crash leaves the old file or the new one. l.cursorFiles is held.
 func (c *Cursor) layOut(fsys FS, payload []byte) (err error) {
 	size := max(minSlot, c.slotSize)
 	for size < 2*len(payload)+slotHeader && size < maxSlot {
@@ -307,10 +305,8 @@ func (c *Cursor) layOut(fsys FS, payload []byte) (err error) {
 	return nil
 }
 
-// close closes the file; a write opens it again.
+// close closes the file; a write opens it again. l.cursorFiles is held.
 func (c *Cursor) close() error {
-	c.io.Lock()
-	defer c.io.Unlock()
 	if c.file == nil {
 		return nil
 	}
@@ -319,11 +315,9 @@ func (c *Cursor) close() error {
 	return f.Close()
 }
 
-// remove deletes the file, for good.
+// remove deletes the file, for good. l.cursorFiles is held.
 func (c *Cursor) remove(fsys FS) error {
 	err := c.close()
-	c.io.Lock()
-	defer c.io.Unlock()
 	c.removed = true
 	if rerr := fsys.Remove(c.path); !errors.Is(rerr, fs.ErrNotExist) {
 		err = errors.Join(err, rerr)
@@ -344,7 +338,12 @@ func (l *Log) loadCursors() (highest uint64, err error) {
 		}
 		path := filepath.Join(dir, n)
 		c, err := readCursor(l.o.FS, path)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue // removed meanwhile
+		case err != nil && !lostBytes(err) && !errors.Is(err, errCursor) && !errors.Is(err, errVersion):
+			return 0, fmt.Errorf("read cursor: %w", err) // it may be readable next time
+		case err != nil:
 			l.stats.Corruptions++
 			l.o.Logger.Error("A remote's position cannot be read; its file is kept aside", "file", path, "err", err)
 			if err := l.o.FS.Rename(path, path+".bad"); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -388,6 +387,13 @@ func (l *Log) Cursors() []string {
 
 // RemoveCursor forgets a cursor and deletes its file.
 func (l *Log) RemoveCursor(name string) error {
+	l.cursorFiles.Lock()
+	defer l.cursorFiles.Unlock()
+	return l.removeCursor(name)
+}
+
+// removeCursor is RemoveCursor. l.cursorFiles is held.
+func (l *Log) removeCursor(name string) error {
 	l.mu.Lock()
 	c := l.cursors[name]
 	delete(l.cursors, name)
@@ -403,6 +409,8 @@ func (l *Log) RemoveCursor(name string) error {
 
 // RenameCursor gives a cursor another name, whose own cursor (if any) goes.
 func (l *Log) RenameCursor(from, to string) error {
+	l.cursorFiles.Lock()
+	defer l.cursorFiles.Unlock()
 	l.mu.Lock()
 	old := l.cursors[from]
 	l.mu.Unlock()
@@ -410,7 +418,7 @@ func (l *Log) RenameCursor(from, to string) error {
 		return nil
 	}
 	low, state, ok := old.Load()
-	if err := l.RemoveCursor(to); err != nil {
+	if err := l.removeCursor(to); err != nil {
 		return err
 	}
 	c, err := l.Cursor(to)
@@ -423,7 +431,7 @@ func (l *Log) RenameCursor(from, to string) error {
 			return err
 		}
 	}
-	return l.RemoveCursor(from)
+	return l.removeCursor(from)
 }
 
 // allCursors lists the cursors. l.mu is held.
@@ -433,6 +441,8 @@ func (l *Log) allCursors() []*Cursor {
 
 // flushCursors writes the cursors that have moved, and syncs them all when now is set.
 func (l *Log) flushCursors(now bool) {
+	l.cursorFiles.Lock()
+	defer l.cursorFiles.Unlock()
 	l.mu.Lock()
 	all := l.allCursors()
 	l.mu.Unlock()

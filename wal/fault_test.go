@@ -256,9 +256,12 @@ func TestMemoryBoundDropsTheOldestUnwrittenAndCountsIt(t *testing.T) {
 	})
 }
 
-// stuck is a disk whose writes hang while gate is held.
+// stuck is a disk whose writes, to files of some name, hang.
 type stuck struct {
 	*waltest.FS
+	suffix  string        // of the names; "": all files
+	entered chan struct{} // told, when not nil, that a write hangs
+
 	mu   sync.Mutex
 	gate chan struct{} // nil: open
 }
@@ -268,10 +271,13 @@ type stuckFile struct {
 	disk *stuck
 }
 
-func (d *stuck) OpenRW(name string) (wal.File, error) {
-	f, err := d.FS.OpenRW(name)
-	if err != nil {
-		return nil, err
+func (d *stuck) Create(name string) (wal.File, error) { return d.wrap(name, d.FS.Create) }
+func (d *stuck) OpenRW(name string) (wal.File, error) { return d.wrap(name, d.FS.OpenRW) }
+
+func (d *stuck) wrap(name string, open func(string) (wal.File, error)) (wal.File, error) {
+	f, err := open(name)
+	if err != nil || !strings.HasSuffix(name, d.suffix) {
+		return f, err
 	}
 	return stuckFile{f, d}, nil
 }
@@ -281,6 +287,12 @@ func (f stuckFile) WriteAt(b []byte, off int64) (int, error) {
 	gate := f.disk.gate
 	f.disk.mu.Unlock()
 	if gate != nil {
+		if f.disk.entered != nil {
+			select {
+			case f.disk.entered <- struct{}{}:
+			default:
+			}
+		}
 		<-gate
 	}
 	return f.File.WriteAt(b, off)

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -28,7 +29,11 @@ func (l *Log) load() error {
 		}
 		next = max(next, id+1)
 		s := &segment{id: id, path: filepath.Join(l.dir, name), ended: true}
-		if err := l.readSegmentHeader(s); err != nil {
+		err = l.readSegmentHeader(s)
+		if err != nil && !lostBytes(err) && !errors.Is(err, errNotSegment) && !errors.Is(err, errVersion) {
+			return fmt.Errorf("read segment %d: %w", id, err) // it may be readable next time
+		}
+		if err != nil {
 			l.o.Logger.Error("Skipping a file of the log", "file", s.path, "err", err)
 			l.stats.Corruptions++
 			s.gone, s.alien = true, true // counted in the size, deleted by retention, never read
@@ -89,8 +94,11 @@ func (l *Log) readSegmentHeader(s *segment) error {
 		return err
 	}
 	var b [segmentHeader]byte
-	if _, err := f.ReadAt(b[:], 0); err != nil {
+	if s.size < segmentHeader {
 		return fmt.Errorf("%w: shorter than a header", errNotSegment)
+	}
+	if _, err := f.ReadAt(b[:], 0); err != nil {
+		return err
 	}
 	id, before, created, err := parseSegmentHeader(b[:])
 	if err != nil {

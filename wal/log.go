@@ -93,6 +93,8 @@ type Log struct {
 	writing  sync.Mutex // one writer at a time
 	deleting sync.Mutex // one deletes at a time
 	syncing  sync.Mutex // one syncs at a time
+	// cursorFiles guards the files of the cursors.
+	cursorFiles sync.Mutex
 
 	reads readFiles
 }
@@ -167,6 +169,8 @@ func (l *Log) Close() error {
 	defer l.deleting.Unlock()
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
+	l.cursorFiles.Lock()
+	defer l.cursorFiles.Unlock()
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()

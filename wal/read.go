@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"sort"
+	"syscall"
 )
 
 // Errors of reading.
@@ -126,8 +127,12 @@ func (l *Log) scan(s *segment, off, end int64, max int) (hs []Header, next int64
 	at := off
 	next = off
 	for at < end {
-		if err := l.readAt(s, b[:], at); err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err := l.readAt(s, b[:], at)
+		if errors.Is(err, syscall.EIO) {
+			err = l.readAt(s, b[:], at) // a medium that has lost the bytes says so again
+		}
+		if err != nil {
+			if lostBytes(err) {
 				return hs[:whole], next, true, nil
 			}
 			return nil, off, false, err
@@ -146,6 +151,12 @@ func (l *Log) scan(s *segment, off, end int64, max int) (hs []Header, next int64
 		}
 	}
 	return hs[:whole], next, whole < len(hs), nil
+}
+
+// lostBytes says whether no later attempt will read what this one could not:
+// the file ends before it, or the medium has lost it.
+func lostBytes(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EIO)
 }
 
 // Read returns the checked body of a frame, in dst's memory where it fits.

@@ -8,13 +8,13 @@ import (
 // retain deletes the segments that nobody needs and those beyond the limits,
 // oldest first, and computes the size bound anew.
 func (l *Log) retain() {
+	// What is deleted because everybody has it must not be asked for after a
+	// crash: the positions go to their files first.
+	low, haveCursors := l.lowest()
+	l.flushCursors(false)
 	l.deleting.Lock()
 	defer l.deleting.Unlock()
 	free, total, err := l.o.FS.Free(l.dir)
-	low, haveCursors := l.lowest()
-	// What is deleted because everybody has it must not be asked for after a
-	// crash: the positions go to their files first.
-	l.flushCursors(false)
 	l.mu.Lock()
 	if err == nil {
 		l.setLimit(total)

@@ -17,18 +17,18 @@ type file struct {
 }
 
 // begin counts an operation on the file. f.fs.mu is held.
-func (f *file) begin(k Kind, size int) *Fault {
+func (f *file) begin(k Kind, size int, off int64) *Fault {
 	if f.closed {
 		return &Fault{Err: pathError(k, f.name, fs.ErrClosed)}
 	}
-	return f.fs.begin(k, f.name, size)
+	return f.fs.begin(k, f.name, size, off)
 }
 
 // ReadAt reads as io.ReaderAt says.
 func (f *file) ReadAt(b []byte, off int64) (int, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	if ft := f.begin(Read, len(b)); ft != nil {
+	if ft := f.begin(Read, len(b), off); ft != nil {
 		return 0, ft.Err
 	}
 	if off < 0 {
@@ -48,7 +48,7 @@ func (f *file) ReadAt(b []byte, off int64) (int, error) {
 func (f *file) WriteAt(b []byte, off int64) (int, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	if ft := f.begin(Write, len(b)); ft != nil {
+	if ft := f.begin(Write, len(b), off); ft != nil {
 		f.store(b[:ft.Written], off)
 		return ft.Written, ft.Err
 	}
@@ -79,7 +79,7 @@ func (f *file) store(b []byte, off int64) {
 func (f *file) Sync() error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	if ft := f.begin(Sync, 0); ft != nil {
+	if ft := f.begin(Sync, 0, 0); ft != nil {
 		if !f.closed && !f.fs.crashed {
 			f.node.settle(f.fs.rng)
 		}
@@ -96,7 +96,7 @@ func (f *file) Sync() error {
 func (f *file) Size() (int64, error) {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	if ft := f.begin(Size, 0); ft != nil {
+	if ft := f.begin(Size, 0, 0); ft != nil {
 		return 0, ft.Err
 	}
 	return int64(len(f.node.data)), nil
@@ -106,7 +106,7 @@ func (f *file) Size() (int64, error) {
 func (f *file) Close() error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	ft := f.begin(Close, 0)
+	ft := f.begin(Close, 0, 0)
 	if !f.closed {
 		f.closed = true
 		f.fs.open--

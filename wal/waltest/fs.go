@@ -44,7 +44,8 @@ type Op struct {
 	N    int // from 0
 	Kind Kind
 	Name string
-	Len  int // bytes to read or write
+	Len  int   // bytes to read or write
+	Off  int64 // of the read or write
 }
 
 // Fault is how an operation fails. Written says how many bytes of a failing
@@ -269,11 +270,11 @@ func pathError(k Kind, name string, err error) error {
 var changes = map[Kind]bool{MkdirAll: true, Create: true, OpenRW: true, Remove: true, Rename: true, Write: true}
 
 // begin counts an operation and says whether it is to fail. m.mu is held.
-func (m *FS) begin(k Kind, name string, size int) *Fault {
+func (m *FS) begin(k Kind, name string, size int, off int64) *Fault {
 	if m.crashed {
 		return &Fault{Err: pathError(k, name, ErrCrashed)}
 	}
-	op := Op{N: m.ops, Kind: k, Name: name, Len: size}
+	op := Op{N: m.ops, Kind: k, Name: name, Len: size, Off: off}
 	m.ops++
 	if m.readOnly && changes[k] {
 		return &Fault{Err: pathError(k, name, syscall.EROFS)}
@@ -304,7 +305,7 @@ func (m *FS) MkdirAll(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	dir = filepath.Clean(dir)
-	if f := m.begin(MkdirAll, dir, 0); f != nil {
+	if f := m.begin(MkdirAll, dir, 0, 0); f != nil {
 		return f.Err
 	}
 	m.addDir(dir)
@@ -324,7 +325,7 @@ func (m *FS) openFile(k Kind, name string) (wal.File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	name = filepath.Clean(name)
-	if f := m.begin(k, name, 0); f != nil {
+	if f := m.begin(k, name, 0, 0); f != nil {
 		return nil, f.Err
 	}
 	n := m.files[name]
@@ -346,7 +347,7 @@ func (m *FS) Remove(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	name = filepath.Clean(name)
-	if f := m.begin(Remove, name, 0); f != nil {
+	if f := m.begin(Remove, name, 0, 0); f != nil {
 		return f.Err
 	}
 	if m.files[name] == nil {
@@ -361,7 +362,7 @@ func (m *FS) Rename(from, to string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	from, to = filepath.Clean(from), filepath.Clean(to)
-	if f := m.begin(Rename, from, 0); f != nil {
+	if f := m.begin(Rename, from, 0, 0); f != nil {
 		return f.Err
 	}
 	n := m.files[from]
@@ -377,7 +378,7 @@ func (m *FS) List(dir string) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	dir = filepath.Clean(dir)
-	if f := m.begin(List, dir, 0); f != nil {
+	if f := m.begin(List, dir, 0, 0); f != nil {
 		return nil, f.Err
 	}
 	if !m.dirs[dir] {
@@ -398,7 +399,7 @@ func (m *FS) SyncDir(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	dir = filepath.Clean(dir)
-	if f := m.begin(SyncDir, dir, 0); f != nil {
+	if f := m.begin(SyncDir, dir, 0, 0); f != nil {
 		return f.Err
 	}
 	if !m.dirs[dir] {
@@ -418,7 +419,7 @@ func (m *FS) SyncDir(dir string) error {
 func (m *FS) Free(dir string) (free, total uint64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if f := m.begin(Free, dir, 0); f != nil {
+	if f := m.begin(Free, dir, 0, 0); f != nil {
 		return 0, 0, f.Err
 	}
 	total = uint64(m.capacity)

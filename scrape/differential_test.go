@@ -146,7 +146,10 @@ type oracleRow struct {
 func (a *oracleAppender) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v float64, _ *histogram.Histogram, _ *histogram.FloatHistogram, o storage.AOptions) (storage.SeriesRef, error) {
 	a.l.mu.Lock()
 	defer a.l.mu.Unlock()
-	series := ls.String()
+	if name, dup := ls.HasDuplicateLabelNames(); dup {
+		return 0, fmt.Errorf("label name %q is not unique", name)
+	}
+	series := ls.WithoutEmpty().String()
 	if last, ok := a.l.last[series]; ok && t <= last {
 		return 0, storage.ErrOutOfOrderSample
 	}
@@ -414,11 +417,12 @@ func randomYAML(r *rand.Rand, timestamps bool) string {
 	maybe(8, "label_limit: %d", 5+r.IntN(3))
 	maybe(8, "label_name_length_limit: %d", 8+r.IntN(8))
 	maybe(8, "label_value_length_limit: %d", 8+r.IntN(8))
-	maybe(6, "body_size_limit: %dB", 50+r.IntN(500))
+	maybe(6, "body_size_limit: %dB", 100+r.IntN(500))
 	maybe(2, "fallback_scrape_protocol: PrometheusText0.0.4")
 	maybe(3, "enable_compression: false")
 	maybe(2, "extra_scrape_metrics: true")
 	maybe(4, "metric_name_validation_scheme: legacy")
+	plain := timestamps || strings.Contains(b.String(), "sample_limit")
 	if r.IntN(2) == 0 {
 		b.WriteString("  metric_relabel_configs:\n")
 		for _, rule := range []string{
@@ -429,7 +433,7 @@ func randomYAML(r *rand.Rand, timestamps bool) string {
 			"  - {source_labels: [x], regex: '3', target_label: zone, replacement: ''}\n",
 			"  - {regex: exported_(.+), action: labelmap}\n",
 		} {
-			if r.IntN(3) == 0 && (!timestamps || strings.Contains(rule, "m3")) {
+			if r.IntN(3) == 0 && (!plain || strings.Contains(rule, "m3")) {
 				b.WriteString(rule)
 			}
 		}
@@ -439,17 +443,18 @@ func randomYAML(r *rand.Rand, timestamps bool) string {
 }
 
 // randomAnswers are expositions of one target over time.
-func randomAnswers(r *rand.Rand, n int, timestamps bool) []answer {
+func randomAnswers(r *rand.Rand, n int, timestamps, limited bool) []answer {
 	const text, openMetrics = "text/plain; version=0.0.4", "application/openmetrics-text; version=1.0.0; charset=utf-8"
 	typ := text
 	if r.IntN(3) == 0 {
 		typ = openMetrics
 	}
 	// Two lines of one body may be the same series in other words, or become it
-	// by relabelling, but then without timestamps: of a series with and without
-	// one in different words Prometheus logs both, and of the same words one.
+	// by relabelling, but not with timestamps or a sample limit: there Prometheus
+	// goes by words, logs a series twice and counts it twice.
+	plain := timestamps || limited
 	names := []string{"x", "y", "job", "instance", "a_longer_name", "v"}
-	if !timestamps {
+	if !plain {
 		names = append(names, "exported_job", "zone")
 	}
 	var pool [][]string // the ways to write a series
@@ -474,12 +479,12 @@ func randomAnswers(r *rand.Rand, n int, timestamps bool) []answer {
 		if len(ls) > 0 {
 			text = name + "{" + strings.Join(ls, ",") + "}"
 		}
-		if timestamps && have[text] {
+		if plain && have[text] {
 			continue
 		}
 		have[text] = true
 		pool = append(pool, []string{text})
-		if len(ls) > 1 && r.IntN(3) == 0 && !timestamps {
+		if len(ls) > 1 && r.IntN(3) == 0 && !plain {
 			again := name + "{" + strings.Join(ls[1:], ",") + "," + ls[0] + "}"
 			if k := len(pool) - 1; r.IntN(2) == 0 {
 				pool[k] = append(pool[k], again)
@@ -561,13 +566,26 @@ func randomAnswers(r *rand.Rand, n int, timestamps bool) []answer {
 			}
 		}
 		if hostile && r.IntN(10) == 0 {
-			bad := []string{`m1{x="1",x="2"} 1`, "m1{x=\"\xff\"} 1", `{"a.b",x="1"} 1`, `m1 one`, `{x="1"} 1`}
+			bad := []string{"m1{x=\"\xff\"} 1", `{"a.b",x="1"} 1`, `m1 one`, `{x="1"} 1`}
+			if !limited { // Prometheus looks at it only while samples are within the limit
+				bad = append(bad, `m1{x="1",x="2"} 1`)
+			}
 			at := r.IntN(len(a.lines) + 1)
 			a.lines = slices.Insert(a.lines, at, exposed{text: bad[r.IntN(len(bad))]})
 		}
 		if typ == openMetrics {
 			a.lines = append(a.lines, exposed{text: "# EOF"})
 		}
+	}
+	if timestamps {
+		// A series with a timestamp from the beginning: until a target has one, the
+		// times of its single series are not kept, and the first one to change over
+		// may lose samples older than the last scrape.
+		first := answer{status: 200, contentType: typ, lines: []exposed{{text: "first", value: "1", timed: true, at: -1}}}
+		if typ == openMetrics {
+			first.lines = append(first.lines, exposed{text: "# EOF"})
+		}
+		answers = slices.Insert(answers, 0, first)
 	}
 	return answers
 }
@@ -578,7 +596,7 @@ func TestWhatIsLoggedIsWhatPrometheusLogs(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 77))
 		timestamps := seed%2 == 1
 		yaml := randomYAML(r, timestamps)
-		answers := randomAnswers(r, 8+r.IntN(25), timestamps)
+		answers := randomAnswers(r, 8+r.IntN(25), timestamps, strings.Contains(yaml, "sample_limit"))
 		if !t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { compare(t, yaml, answers, timestamps) }) {
 			if failed++; failed == 3 {
 				return // enough to look at

@@ -138,7 +138,6 @@ func (rd *reader) read(body io.Reader, contentType string) error {
 	}
 	lines := expfmt.NewLines(body, asked, 0)
 	defer lines.Close()
-	defer func() { rd.c.bytes = lines.Bytes() }()
 	raw, err := lines.Next()
 	if errors.Is(err, io.EOF) && lines.Bytes() == 0 {
 		rd.m.script.begin()
@@ -243,9 +242,6 @@ func (rd *reader) line(lines *expfmt.Lines, raw []byte) (done bool, err error) {
 // learn gives a line that was not in the last exposition its slot.
 func (rd *reader) learn(h uint64) (uint32, error) {
 	exposed := rd.parser.Labels()
-	if name, dup := exposed.HasDuplicateLabelNames(); dup {
-		return 0, fmt.Errorf("label name %q is not unique: invalid sample", name)
-	}
 	final, ok, err := rd.finalLabels(exposed)
 	if err != nil {
 		return 0, err
@@ -320,6 +316,9 @@ func (rd *reader) finalLabels(exposed labels.Labels) (final labels.Labels, ok bo
 		rd.c.labelLimit = true
 		return final, false, err
 	}
+	if name, dup := final.HasDuplicateLabelNames(); dup { // relabelling may have taken them away
+		return final, false, fmt.Errorf("label name %q is not unique: invalid sample", name)
+	}
 	return final, true, nil
 }
 
@@ -363,7 +362,7 @@ func (rd *reader) sample(slot uint32, v float64, hasTime bool, t int64) bool {
 		w.states[slot] = rejected
 		return false
 	}
-	if rd.t <= rd.m.lastTime || rd.t <= rd.last(slot) || rd.guarded(slot) && !rd.guard.after(rd.hash(slot), rd.t) {
+	if rd.t <= rd.m.lastTime || rd.t <= rd.last(slot) {
 		rd.c.outOfOrder++
 		w.states[slot] = rejected
 		return false
@@ -448,7 +447,7 @@ func (rd *reader) timedSample(slot uint32, v float64, t int64) bool {
 			w.states[slot] = rejected
 		}
 		return false
-	case t <= last || rd.guarded(slot) && !rd.guard.after(rd.hash(slot), t):
+	case t <= last || rd.guarded(slot) && !rd.guard.afterTimed(rd.hash(slot), t):
 		rd.c.outOfOrder++
 		if first {
 			w.states[slot] = rejected

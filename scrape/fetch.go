@@ -189,7 +189,7 @@ var (
 
 // unpack calls f with the body's text. Reading more of it than limit bytes
 // (0: the hard bound) fails.
-func (b *body) unpack(limit int64, f func(io.Reader) error) error {
+func (b *body) unpack(limit int64, f func(*limited) error) error {
 	var r io.Reader = bytes.NewReader(b.raw.Bytes())
 	switch b.encoding {
 	case "gzip":
@@ -228,20 +228,31 @@ func (b *body) unpack(limit int64, f func(io.Reader) error) error {
 // limited fails when it has read as many bytes as it may: a body of exactly
 // the limit exceeds it, as in Prometheus.
 type limited struct {
-	r    io.Reader
-	left int64
-	err  error
+	r      io.Reader
+	left   int64
+	err    error
+	n      int64 // bytes read
+	failed error // what reading ended with, unless that was the end of the body
 }
 
 func (l *limited) Read(p []byte) (int, error) {
+	if l.failed != nil {
+		return 0, l.failed
+	}
 	if int64(len(p)) > l.left {
 		p = p[:l.left]
 	}
 	n, err := l.r.Read(p)
-	if l.left -= int64(n); l.left <= 0 {
-		return n, l.err
+	l.n += int64(n)
+	switch l.left -= int64(n); {
+	case l.left <= 0:
+		l.failed = l.err
+	case err != nil && err != io.EOF:
+		l.failed = err
+	default:
+		return n, err
 	}
-	return n, err
+	return n, l.failed
 }
 
 // timeoutError names the scrape's timeout rather than the context's.

@@ -171,11 +171,14 @@ func (l *loop) scrape(at time.Time) {
 	w.begin(l.memory.series.len())
 	fetched := err == nil
 	if fetched {
-		err = b.unpack(l.rules.cfg.BodySizeLimit, func(r io.Reader) error { return rd.read(r, b.contentType) })
+		if err = rd.body(b); err != nil && rd.c.bytes <= 0 {
+			l.failure.write(l.rules.cfg.Job, l.target, err)
+		}
 		b.release()
 	}
 	if errors.Is(err, errBodyLimit) {
-		rd.c.bodyLimit, rd.c.bytes = true, -1
+		rd.c.bodyLimit = true
+		rd.c.bytes = -1
 	}
 	if fetched && err != nil {
 		l.env.log.Debug("Scrape failed", "scrape_pool", l.rules.cfg.Job, "target", l.target.url.Redacted(), "err", err)
@@ -326,13 +329,16 @@ func (rd *reader) finishBatch(err error) template.Batch {
 	old := se.len()
 	known := len(se.hashes)
 	w.grow(old)
+	failed := err != nil
+	if !failed {
+		rd.checkGuarded()
+	}
 	w.seen = slices.Grow(w.seen[:0], old)[:old]
 	for i, s := range w.states {
 		// Of a new series only what is logged counts: one that no sample is
 		// taken of, for a limit perhaps, must not take memory.
 		w.seen[i] = s != unseen && (s != rejected || i < known)
 	}
-	failed := err != nil
 	var renumber []uint32
 	before := slices.Clone(se.blocks)
 	if rd.timed {
@@ -347,13 +353,15 @@ func (rd *reader) finishBatch(err error) template.Batch {
 			se.last[slot] = rd.t
 		}
 	}
-	if !failed {
+	if failed {
+		rd.guard.undo()
+	} else {
 		rd.markTimed()
 	}
 	switch {
-	case failed:
-		// Nothing is given up for a scrape that failed, unless failing ones go on
-		// and on to expose new series.
+	case failed || rd.empty:
+		// Nothing is given up for a scrape that failed or had nothing, unless
+		// failing ones go on and on to expose new series.
 		rd.c.flushed = old > 2*m.good+1000
 		for i := range w.seen {
 			w.seen[i] = w.seen[i] || i < known && !rd.c.flushed
@@ -493,6 +501,47 @@ func (rd *reader) finishBatch(err error) template.Batch {
 		se.byLabels.drop() // of use only while lines come that are not known
 	}
 	return batch
+}
+
+// body reads a body. One that cannot be unpacked, or is too large, has not been
+// fetched: nothing in it counts.
+func (rd *reader) body(b *body) error {
+	cfg := rd.r.cfg
+	known := rd.m.series.len()
+	return b.unpack(cfg.BodySizeLimit, func(r *limited) error {
+		err := rd.read(r, b.contentType)
+		if err != nil && r.failed == nil && (cfg.ExtraMetrics || cfg.BodySizeLimit > 0) {
+			io.Copy(io.Discard, r) // for its size; what this fails with is r.failed
+		}
+		if rd.c.bytes = r.n; r.failed == nil {
+			return err
+		}
+		rd.c = counts{}
+		rd.timed = false
+		rd.m.series.forgetPending()
+		rd.w.begin(known)
+		return r.failed
+	})
+}
+
+// checkGuarded refuses samples of series that another target has newer ones of.
+// It comes when the scrape is known to be good: what is not logged must not
+// keep others from it.
+func (rd *reader) checkGuarded() {
+	if rd.guard == nil || !rd.guard.shared && rd.m.series.own == nil && len(rd.m.series.pending) == 0 {
+		return
+	}
+	for i, s := range rd.w.states {
+		slot := uint32(i)
+		if s != tracked || len(rd.w.times) > 0 && rd.w.times[i] != template.NoTime || !rd.guarded(slot) || rd.guard.after(rd.hash(slot), rd.t) {
+			continue
+		}
+		rd.w.states[i] = rejected
+		rd.c.outOfOrder++
+		if rd.isNew(slot) {
+			rd.c.added--
+		}
+	}
 }
 
 // ends says whether a slot of an earlier scrape gets a stale marker in place of a value.

@@ -70,6 +70,14 @@ func (s *series) add(final labels.Labels, f template.Schema, hash uint64) uint32
 	return slot
 }
 
+// forgetPending takes back what has been added since the last scrape.
+func (s *series) forgetPending() {
+	if len(s.pending) > 0 {
+		s.pending = nil
+		s.byLabels.drop()
+	}
+}
+
 // shape tells a series' own labels from those that the target brings. f has
 // the metadata.
 func (s *series) shape(final labels.Labels, f template.Schema) (*template.Schema, []string, bool) {

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/s2"
 
 	"promagent/remotewrite/wire"
 	"promagent/template"
@@ -20,7 +20,6 @@ type shard struct {
 	wake      chan struct{}
 	stop      chan struct{}
 	encoder   wire.Encoder
-	raw       []byte
 	packed    []byte
 	exemplars []template.Extra
 	mayHalve  bool // the last batch was accepted, in part at least
@@ -223,12 +222,18 @@ func (s *shard) answered(resp Response, samples, exemplars int) bool {
 	return true
 }
 
-// refused logs what the remote does not take, with one example.
+// refused logs what the remote does not take, with one example, at most once a
+// minute: a remote may refuse a part of every request.
 func (e *Endpoint) refused(err error, failed int, b *batch, p part) {
 	if failed == 0 {
 		return
 	}
-	e.log.Error("Samples were refused by the remote and are dropped", "samples", failed, "err", err,
+	e.refusedSamples.Add(int64(failed))
+	now := time.Now().UnixNano()
+	if last := e.refusedQuiet.Load(); now-last <= int64(logEvery) || !e.refusedQuiet.CompareAndSwap(last, now) {
+		return
+	}
+	e.log.Error("Samples were refused by the remote and are dropped", "samples", e.refusedSamples.Swap(0), "err", err,
 		"example", b.series(p.from), "timestamp", b.times[p.from])
 }
 
@@ -276,10 +281,11 @@ func (s *shard) encode(b *batch, p part, oldest int64) (samples, exemplars, tooO
 		}
 		i = j
 	}
-	s.raw = s.encoder.AppendRequest(s.raw[:0])
-	if n := snappy.MaxEncodedLen(len(s.raw)); cap(s.packed) < n {
+	raw := s.encoder.Request()
+	if n := s2.MaxEncodedLen(len(raw)); cap(s.packed) < n {
 		s.packed = make([]byte, n)
 	}
-	s.packed = snappy.Encode(s.packed[:cap(s.packed)], s.raw)
+	// The better encoders take 2 to 30 times the time for 3 to 6% less.
+	s.packed = s2.EncodeSnappy(s.packed[:cap(s.packed)], raw)
 	return samples, exemplars, tooOld
 }

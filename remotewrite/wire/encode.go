@@ -21,8 +21,9 @@ type Encoder interface {
 	Reset()
 	// Add appends the samples of a block's slot as one series.
 	Add(p *BlockPlan, slot int, s Samples)
-	// AppendRequest appends the request to dst: the protobuf message, not compressed.
-	AppendRequest(dst []byte) []byte
+	// Request is the protobuf message, not compressed. It is valid until the
+	// next Reset.
+	Request() []byte
 	// Len is the number of bytes so far, without 2.0's symbols.
 	Len() int
 }
@@ -81,20 +82,24 @@ func appendTimedValue(dst []byte, valueTag byte, v float64, timeTag byte, t int6
 
 // encoderV1 makes prometheus.WriteRequest messages.
 type encoderV1 struct {
-	buf []byte
-	cur cursor
+	buf  []byte
+	cur  cursor
+	long bool // the last series' length took two bytes: so will the next one's
 }
 
 func (e *encoderV1) Reset() { e.buf, e.cur.plan = e.buf[:0], nil }
 
 func (e *encoderV1) Len() int { return len(e.buf) }
 
-func (e *encoderV1) AppendRequest(dst []byte) []byte { return append(dst, e.buf...) }
+func (e *encoderV1) Request() []byte { return e.buf }
 
 func (e *encoderV1) Add(p *BlockPlan, slot int, s Samples) {
 	e.cur.seek(p, slot)
 	b := append(e.buf, 0x0a, 0) // timeseries
 	start := len(b) - 1
+	if e.long {
+		b = append(b, 0)
+	}
 	sh := p.shape(slot)
 	for i := range sh.pieces {
 		switch pc := &sh.pieces[i]; pc.source {
@@ -124,7 +129,16 @@ func (e *encoderV1) Add(p *BlockPlan, slot int, s Samples) {
 		b = appendTimedValue(b, 0x11, x.Value, 0x18, x.Time)
 		b = sized(b, at)
 	}
-	e.buf = sized(b, start)
+	if n := len(b) - start - 2; e.long && n >= 0x80 && n < 0x4000 {
+		b[start], b[start+1] = byte(n)|0x80, byte(n>>7)
+	} else {
+		if e.long {
+			b = append(b[:start+1], b[start+2:]...)
+		}
+		e.long = len(b)-start-1 >= 0x80
+		b = sized(b, start)
+	}
+	e.buf = b
 }
 
 func appendText(dst []byte, tag byte, s string) []byte {
@@ -167,8 +181,11 @@ func (e *encoderV2) Reset() {
 
 func (e *encoderV2) Len() int { return len(e.buf) + len(e.table) }
 
-func (e *encoderV2) AppendRequest(dst []byte) []byte {
-	return append(append(dst, e.table...), e.buf...)
+// Request puts the symbols first, as Prometheus does: a receiver may read the
+// message as a stream.
+func (e *encoderV2) Request() []byte {
+	e.table = append(e.table, e.buf...)
+	return e.table
 }
 
 // symbol is the number of a string in the request's table.

@@ -131,8 +131,8 @@ func TestRequestsDecodeToWhatPrometheusWouldSend(t *testing.T) {
 				if kept != plan.Kept() {
 					t.Errorf("kept %d, want %d", plan.Kept(), kept)
 				}
-				compareV1(t, e1.AppendRequest(nil), wantSeries)
-				compareV2(t, e2.AppendRequest(nil), wantSeries)
+				compareV1(t, e1.Request(), wantSeries)
+				compareV2(t, e2.Request(), wantSeries)
 			}
 		})
 	}
@@ -265,14 +265,13 @@ func BenchmarkEncode(b *testing.B) {
 		b.Run(fmt.Sprintf("v2=%t", v2), func(b *testing.B) {
 			e := NewEncoder(v2)
 			s := Samples{Times: []int64{1_700_000_000_000}, Values: []float64{12.5}}
-			var dst []byte
 			b.ReportAllocs()
 			for b.Loop() {
 				e.Reset()
 				for i := range 1000 {
 					e.Add(plan, i, s)
 				}
-				dst = e.AppendRequest(dst[:0])
+				e.Request()
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/series")
 		})

@@ -133,8 +133,8 @@ func parseSlot(b []byte) (sequence uint64, payload []byte, err error) {
 
 // readCursor reads a cursor's file: the newer of its valid slots.
 func readCursor(fsys FS, path string) (*Cursor, error) {
-	b, err := readSmall(fsys, path)
-	if err != nil {
+	var b []byte
+	if err := twice(func() (err error) { b, err = readSmall(fsys, path); return err }); err != nil {
 		return nil, err
 	}
 	half := len(b) / 2

@@ -241,6 +241,13 @@ func TestNewSegmentIsNewerThanAnyPositionThatWasSaved(t *testing.T) {
 	if id := r.log.Segment(); id <= at[2].Segment {
 		t.Errorf("segment %d is begun, a cursor has seen %v", id, at[2])
 	}
+	foreign := with(t, disk, dataDir+"/log/7777.seg", mustFile(t, disk, first))
+	foreign.WriteFile(dataDir+"/log/18446744073709551615.seg", nil)
+	r = look(t, foreign)
+	r.wantRead(numbers(1, 8))
+	if id, st := r.log.Segment(), r.log.Stats(); id != 3 || st.Corruptions != 0 {
+		t.Errorf("files that are not the log's: segment %d is begun, %d corruptions", id, st.Corruptions)
+	}
 	alien := with(t, disk, strings.Replace(first, "0001.", "7777.", 1), []byte("no segment"))
 	r = look(t, alien)
 	if id := r.log.Segment(); id != 7778 {

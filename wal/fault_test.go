@@ -171,6 +171,64 @@ func TestAnyFailedOperationLosesNothing(t *testing.T) {
 	}
 }
 
+func TestOneFailedOperationOnAnOldLogLosesNothing(t *testing.T) {
+	for _, fault := range []error{syscall.EIO, syscall.EMFILE} { // ENOSPC costs the oldest segment
+		old, _, at := twoSegments(t)
+		run := func(t *testing.T, fail int) (ops int) {
+			disk := with(t, old, "", nil)
+			if fail >= 0 {
+				disk.FailOp(fail, fault)
+			}
+			want := numbers(1, 8)
+			r, err := tryStart(t, disk, wal.Options{SyncInterval: time.Second})
+			if err == nil {
+				got, _, err := r.read(wal.Pos{})
+				if err != nil {
+					got, _, err = r.read(wal.Pos{})
+				}
+				if err != nil || !slices.Equal(got, want) {
+					t.Fatalf("read %v, %v", got, err)
+				}
+				if _, err := r.append(9, 10); err != nil && !errors.Is(err, wal.ErrNotOnDisk) {
+					t.Fatalf("append: %v", err)
+				}
+				cursorOf(t, r.log, "remote").Set(at[3], []byte("newest"))
+				time.Sleep(2 * time.Second)
+				if r.stop() == nil {
+					want = append(want, 9)
+				}
+			} else if !errors.Is(err, fault) || !strings.Contains(err.Error(), dataDir) {
+				t.Fatalf("open: %v", err)
+			}
+			ops = disk.Ops()
+			disk.SetFault(nil)
+			if n := disk.OpenFiles(); n != 0 {
+				t.Fatalf("%d files are open after the end", n)
+			}
+			again := look(t, disk)
+			if got := again.mustRead(); !slices.Equal(got[:min(len(got), len(want))], want) {
+				t.Fatalf("read %v, want %v", got, want)
+			}
+			if low, state, _ := cursorOf(t, again.log, "remote").Load(); low != at[2] && low != at[3] {
+				t.Fatalf("the cursor is at %v, %q", low, state)
+			}
+			return ops
+		}
+		ops := 0
+		synctest.Test(t, func(t *testing.T) { ops = run(t, -1) })
+		for i := range ops {
+			synctest.Test(t, func(t *testing.T) {
+				defer func() {
+					if t.Failed() {
+						t.Logf("operation %d failed with %v", i, fault)
+					}
+				}()
+				run(t, i)
+			})
+		}
+	}
+}
+
 // broken fails every operation of the given kinds.
 func broken(err error, kinds ...waltest.Kind) func(waltest.Op) *waltest.Fault {
 	return func(op waltest.Op) *waltest.Fault {

@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,12 +25,12 @@ func (l *Log) load() error {
 	for _, name := range names {
 		text, ok := strings.CutSuffix(name, segmentSuffix)
 		id, err := strconv.ParseUint(text, 10, 64)
-		if !ok || err != nil {
-			continue
+		if !ok || err != nil || name != segmentName(id) || id == math.MaxUint64 {
+			continue // not ours
 		}
 		next = max(next, id+1)
 		s := &segment{id: id, path: filepath.Join(l.dir, name), ended: true}
-		err = l.readSegmentHeader(s)
+		err = twice(func() error { return l.readSegmentHeader(s) })
 		if err != nil && !lostBytes(err) && !errors.Is(err, errNotSegment) && !errors.Is(err, errVersion) {
 			return fmt.Errorf("read segment %d: %w", id, err) // it may be readable next time
 		}

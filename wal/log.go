@@ -146,8 +146,10 @@ func Open(path string, o Options) (*Log, error) {
 	if err := o.FS.MkdirAll(filepath.Join(l.dir, cursorDir)); err != nil {
 		return nil, fmt.Errorf("make the log's directory: %w", err)
 	}
-	if err := o.FS.SyncDir(path); err != nil {
-		return nil, fmt.Errorf("sync the data directory: %w", err)
+	for _, dir := range []string{path, l.dir} {
+		if err := o.FS.SyncDir(dir); err != nil {
+			return nil, fmt.Errorf("sync the data directory: %w", err)
+		}
 	}
 	lock, state, err := takeLock(path, o)
 	if err != nil {

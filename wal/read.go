@@ -127,11 +127,7 @@ func (l *Log) scan(s *segment, off, end int64, max int) (hs []Header, next int64
 	at := off
 	next = off
 	for at < end {
-		err := l.readAt(s, b[:], at)
-		if errors.Is(err, syscall.EIO) {
-			err = l.readAt(s, b[:], at) // a medium that has lost the bytes says so again
-		}
-		if err != nil {
+		if err := twice(func() error { return l.readAt(s, b[:], at) }); err != nil {
 			if lostBytes(err) {
 				return hs[:whole], next, true, nil
 			}
@@ -157,6 +153,16 @@ func (l *Log) scan(s *segment, off, end int64, max int) (hs []Header, next int64
 // the file ends before it, or the medium has lost it.
 func lostBytes(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EIO)
+}
+
+// twice reads again what the medium has failed to read: when it has lost the
+// bytes, it says so again.
+func twice(read func() error) error {
+	err := read()
+	if errors.Is(err, syscall.EIO) {
+		err = read()
+	}
+	return err
 }
 
 // Read returns the checked body of a frame, in dst's memory where it fits.

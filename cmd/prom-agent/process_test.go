@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// binary is the command under test, built once by TestMain.
-var binary string
+// agentBinary is the command under test, built once by TestMain.
+var agentBinary string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
@@ -34,8 +34,8 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		binary = filepath.Join(dir, "prom-agent")
-		if out, err := exec.Command("go", "build", "-race=false", "-o", binary, ".").CombinedOutput(); err != nil {
+		agentBinary = filepath.Join(dir, "prom-agent")
+		if out, err := exec.Command("go", "build", "-race=false", "-o", agentBinary, ".").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 			return 1
 		}
@@ -57,7 +57,7 @@ func runToEnd(t testing.TB, args ...string) outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, agentBinary, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr = t.TempDir(), &stdout, &stderr
 	err := cmd.Run()
@@ -82,7 +82,7 @@ type process struct {
 // start runs the command; it is killed at the end of the test.
 func start(t testing.TB, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(binary, args...), done: make(chan struct{}), wrote: make(chan struct{})}
+	p := &process{t: t, cmd: exec.Command(agentBinary, args...), done: make(chan struct{}), wrote: make(chan struct{})}
 	p.cmd.Dir = t.TempDir()
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	r, w := io.Pipe()

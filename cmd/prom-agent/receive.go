@@ -6,25 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"mime"
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/klauspost/compress/snappy"
-	"github.com/prometheus/prometheus/model/value"
-	"github.com/prometheus/prometheus/prompb"
-	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 )
 
 // receiver takes remote write 1.x and 2.0, counts, prints and forgets: for
 // trying the agent out, and for seeing what goes over the wire.
 type receiver struct {
-	print bool
+	print   bool
+	working chan struct{} // a place for each request that is read and decoded: what bounds the memory
+	waiting chan struct{} // a place for each request that waits for one of those
 
 	mu    sync.Mutex // guards out and total
 	out   *bufio.Writer
@@ -40,9 +34,14 @@ type tally struct {
 }
 
 const (
-	maxWireBody = 32 << 20  // of a request
-	maxRawBody  = 128 << 20 // when unpacked
+	maxWorking = 4
+	maxWaiting = 64
 )
+
+// newReceiver returns a receiver that writes to out.
+func newReceiver(print bool, out io.Writer) *receiver {
+	return &receiver{print: print, out: bufio.NewWriter(out), working: make(chan struct{}, maxWorking), waiting: make(chan struct{}, maxWaiting)}
+}
 
 // receive serves until ctx ends and prints a line of rates every interval.
 func receive(ctx context.Context, address string, print bool, every time.Duration, out io.Writer) error {
@@ -50,8 +49,8 @@ func receive(ctx context.Context, address string, print bool, every time.Duratio
 	if err != nil {
 		return err
 	}
-	r := &receiver{print: print, out: bufio.NewWriter(out)}
-	srv := &http.Server{Handler: r, ReadTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+	r := newReceiver(print, out)
+	srv := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	r.say("receiving on http://%s/api/v1/write\n", ln.Addr())
@@ -118,28 +117,32 @@ func (r *receiver) report(last tally, d time.Duration, now time.Time) tally {
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if req.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
 		http.Error(w, "a remote write receiver takes POST", http.StatusMethodNotAllowed)
 		return
 	}
-	got, text, err := r.decode(w, req)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err != nil {
-		r.total.refused++
-		fmt.Fprintf(r.out, "refused: %v\n", err)
-		r.out.Flush()
-		code := http.StatusBadRequest
-		if errors.Is(err, errUnsupported) {
-			code = http.StatusUnsupportedMediaType
-		}
-		http.Error(w, err.Error(), code)
+	if !r.enter(req.Context()) {
+		r.refuse(w, http.StatusServiceUnavailable, errors.New("too many requests at once"))
 		return
 	}
-	r.total.add(got)
-	if r.print {
-		r.out.WriteString(text)
-		r.out.Flush()
+	defer func() { <-r.working }()
+	m, err := readMessage(w, req)
+	var got tally
+	if err == nil {
+		got, err = m.tally()
 	}
+	if err != nil {
+		code := http.StatusBadRequest
+		switch {
+		case errors.Is(err, errUnsupported):
+			code = http.StatusUnsupportedMediaType
+		case errors.Is(err, errTooLarge):
+			code = http.StatusRequestEntityTooLarge
+		}
+		r.refuse(w, code, err)
+		return
+	}
+	r.accept(got, m)
 	h := w.Header()
 	h.Set("X-Prometheus-Remote-Write-Samples-Written", strconv.Itoa(got.samples+got.stale))
 	h.Set("X-Prometheus-Remote-Write-Histograms-Written", strconv.Itoa(got.histograms))
@@ -161,141 +164,45 @@ func (t *tally) add(o tally) {
 	t.messages[1] += o.messages[1]
 }
 
-var errUnsupported = errors.New("unsupported")
-
-// decode reads a request: what it holds, and its text when that is wanted.
-func (r *receiver) decode(w http.ResponseWriter, req *http.Request) (t tally, text string, err error) {
-	if enc := req.Header.Get("Content-Encoding"); enc != "snappy" {
-		return t, "", fmt.Errorf("%w content encoding %q, want snappy", errUnsupported, enc)
+// enter waits for a place to work at; false: there are too many who wait, or the sender has gone.
+func (r *receiver) enter(ctx context.Context) bool {
+	select {
+	case r.working <- struct{}{}:
+		return true
+	default:
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxWireBody))
-	if err != nil {
-		return t, "", fmt.Errorf("read body: %w", err)
+	select {
+	case r.waiting <- struct{}{}:
+		defer func() { <-r.waiting }()
+	default:
+		return false
 	}
-	t.wireBytes = len(body)
-	n, err := snappy.DecodedLen(body)
-	if err == nil && n > maxRawBody {
-		err = fmt.Errorf("%d bytes unpacked, at most %d are taken", n, maxRawBody)
+	select {
+	case r.working <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
-	var raw []byte
-	if err == nil {
-		raw, err = snappy.Decode(nil, body)
-	}
-	if err != nil {
-		return t, "", fmt.Errorf("unpack body: %w", err)
-	}
-	t.rawBytes = len(raw)
-	typ, params, err := mime.ParseMediaType(req.Header.Get("Content-Type"))
-	if err != nil || typ != "application/x-protobuf" {
-		return t, "", fmt.Errorf("%w content type %q", errUnsupported, req.Header.Get("Content-Type"))
-	}
-	var b strings.Builder
-	if params["proto"] == messageV2 {
-		t.messages[1]++
-		err = r.decodeV2(raw, &t, &b)
-	} else {
-		t.messages[0]++
-		err = r.decodeV1(raw, &t, &b)
-	}
-	return t, b.String(), err
 }
 
-// sample counts one sample and prints it.
-func (r *receiver) sample(t *tally, b *strings.Builder, series string, v float64, ts int64) {
-	if value.IsStaleNaN(v) {
-		t.stale++
-	} else {
-		t.samples++
-	}
-	t.newest = max(t.newest, ts)
-	if !r.print {
-		return
-	}
-	text := strconv.FormatFloat(v, 'g', -1, 64)
-	if math.Float64bits(v) == value.StaleNaN {
-		text = "stale"
-	}
-	fmt.Fprintf(b, "%s %s %d\n", series, text, ts)
+// refuse answers with err, prints and counts it.
+func (r *receiver) refuse(w http.ResponseWriter, code int, err error) {
+	r.mu.Lock()
+	r.total.refused++
+	fmt.Fprintf(r.out, "refused: %v\n", err)
+	r.out.Flush()
+	r.mu.Unlock()
+	http.Error(w, err.Error(), code)
 }
 
-// seriesText writes labels in the exposition's form.
-func seriesText(n int, label func(i int) (name, value string)) string {
-	var metric, rest strings.Builder
-	for i := range n {
-		name, v := label(i)
-		if name == "__name__" {
-			metric.WriteString(v)
-			continue
-		}
-		if rest.Len() > 0 {
-			rest.WriteByte(',')
-		}
-		fmt.Fprintf(&rest, "%s=%q", name, v)
-	}
-	return metric.String() + "{" + rest.String() + "}"
-}
-
-func (r *receiver) decodeV1(raw []byte, t *tally, b *strings.Builder) error {
-	var req prompb.WriteRequest
-	if err := req.Unmarshal(raw); err != nil {
-		return fmt.Errorf("decode %s: %w", messageV1, err)
-	}
-	for i := range req.Timeseries {
-		ts := &req.Timeseries[i]
-		var series string
-		if r.print {
-			series = seriesText(len(ts.Labels), func(i int) (string, string) { return ts.Labels[i].Name, ts.Labels[i].Value })
-		}
-		for _, s := range ts.Samples {
-			r.sample(t, b, series, s.Value, s.Timestamp)
-		}
-		t.histograms += len(ts.Histograms)
-		t.exemplars += len(ts.Exemplars)
-	}
-	t.metadata += len(req.Metadata)
+// accept counts what a message holds, and prints it when that is wanted:
+// straight to the output, for the text can be far larger than the message.
+func (r *receiver) accept(got tally, m *message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.total.add(got)
 	if r.print {
-		for _, m := range req.Metadata {
-			fmt.Fprintf(b, "# %s %s %q %q\n", m.MetricFamilyName, strings.ToLower(m.Type.String()), m.Help, m.Unit)
-		}
+		m.print(r.out)
+		r.out.Flush()
 	}
-	return nil
-}
-
-func (r *receiver) decodeV2(raw []byte, t *tally, b *strings.Builder) error {
-	var req writev2.Request
-	if err := req.Unmarshal(raw); err != nil {
-		return fmt.Errorf("decode %s: %w", messageV2, err)
-	}
-	if len(req.Symbols) == 0 || req.Symbols[0] != "" {
-		return errors.New("the first symbol is not the empty string")
-	}
-	for i := range req.Timeseries {
-		ts := &req.Timeseries[i]
-		if len(ts.LabelsRefs)%2 != 0 {
-			return errors.New("odd number of label references")
-		}
-		for _, ref := range ts.LabelsRefs {
-			if int(ref) >= len(req.Symbols) {
-				return fmt.Errorf("label reference %d of %d symbols", ref, len(req.Symbols))
-			}
-		}
-		if len(ts.Samples) == 0 && len(ts.Histograms) == 0 {
-			return errors.New("a series without sample or histogram")
-		}
-		var series string
-		if r.print {
-			series = seriesText(len(ts.LabelsRefs)/2, func(i int) (string, string) {
-				return req.Symbols[ts.LabelsRefs[2*i]], req.Symbols[ts.LabelsRefs[2*i+1]]
-			})
-		}
-		for _, s := range ts.Samples {
-			r.sample(t, b, series, s.Value, s.Timestamp)
-		}
-		t.histograms += len(ts.Histograms)
-		t.exemplars += len(ts.Exemplars)
-		if ts.Metadata.Type != writev2.Metadata_METRIC_TYPE_UNSPECIFIED || ts.Metadata.HelpRef != 0 {
-			t.metadata++
-		}
-	}
-	return nil
 }

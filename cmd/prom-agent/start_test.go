@@ -95,7 +95,7 @@ func TestDataDirectoryThatIsAFileEndsTheStart(t *testing.T) {
 // runAsNobody runs the command without the rights of root, which no mode of a directory binds.
 func runAsNobody(t *testing.T, args ...string) outcome {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd := exec.CommandContext(t.Context(), agentBinary, args...)
 	if os.Geteuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}

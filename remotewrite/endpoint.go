@@ -45,6 +45,9 @@ type Endpoint struct {
 	lost      atomic.Uint64
 	quiet     atomic.Int64 // ns since the epoch of the last line about a failure
 
+	refusedQuiet   atomic.Int64 // likewise about refused samples
+	refusedSamples atomic.Int64 // since then
+
 	mu     sync.Mutex // guards what follows
 	led    *ledger
 	walk   *walk
@@ -61,12 +64,20 @@ type counts struct {
 	busy             time.Duration
 }
 
+func compileRules(cfg *Config) (relabel.Rules, error) {
+	rules, err := relabel.Compile(cfg.WriteRelabel)
+	if err != nil {
+		return relabel.Rules{}, fmt.Errorf("write_relabel_configs of remote %s: %w", cfg.RemoteName, err)
+	}
+	return rules, nil
+}
+
 // newEndpoint returns the endpoint of a remote that goes on where its cursor
 // is, or begins at the log's end.
 func newEndpoint(cfg *Config, store *record.Store, cursor *wal.Cursor, m *metrics, userAgent string, log *slog.Logger) (*Endpoint, error) {
-	rules, err := relabel.Compile(cfg.WriteRelabel)
+	rules, err := compileRules(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("write_relabel_configs of remote %s: %w", cfg.RemoteName, err)
+		return nil, err
 	}
 	c, err := NewClient(*cfg, userAgent)
 	if err != nil {

@@ -100,15 +100,17 @@ func (m *Manager) Prepare(cfgs []Config) (commit func(), err error) {
 		}
 		hashes[cfgs[i].Hash] = true
 	}
-	// Making an endpoint finds out what is wrong with its block; those that are
-	// not needed are dropped again.
+	// Making them finds out what is wrong with the blocks; clients that are not
+	// needed have no connections.
 	clients := make([]*Client, len(cfgs))
 	var errs []error
 	for i := range cfgs {
 		c, err := NewClient(cfgs[i], m.o.UserAgent)
 		if err != nil {
 			errs = append(errs, err)
-			continue
+		}
+		if _, err := compileRules(&cfgs[i]); err != nil {
+			errs = append(errs, err)
 		}
 		clients[i] = c
 	}

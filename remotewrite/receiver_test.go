@@ -271,11 +271,17 @@ type testLog struct {
 	want  map[string][]point // by series as logged
 	count int
 	clock int64 // ms
+	noise bool  // values take all of their 8 bytes
 }
 
 func openLog(t testing.TB, dir string) *testLog {
+	return openBoundedLog(t, dir, 0)
+}
+
+// openBoundedLog opens a log of at most so many bytes.
+func openBoundedLog(t testing.TB, dir string, most int64) *testLog {
 	t.Helper()
-	l, err := wal.Open(dir, wal.Options{SyncInterval: time.Minute, Logger: slog.New(slog.DiscardHandler)})
+	l, err := wal.Open(dir, wal.Options{SyncInterval: time.Minute, MaxBytes: most, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,6 +338,9 @@ func (l *testLog) scrape(blocks ...*template.Block) {
 		for i, s := range names(b) {
 			l.count++
 			p.Values[i] = float64(l.count)
+			if l.noise {
+				p.Values[i] = math.Sin(p.Values[i])
+			}
 			l.want[s] = append(l.want[s], point{l.clock, 0, math.Float64bits(p.Values[i])})
 		}
 		batch.Parts = append(batch.Parts, p)
@@ -376,6 +385,23 @@ func startManager(l *testLog, flush time.Duration, cfgs ...Config) *testManager 
 	l.t.Cleanup(m.stop)
 	m.running(len(cfgs))
 	return m
+}
+
+// runEndpoint runs an endpoint alone; stop waits for its end.
+func runEndpoint(t testing.TB, e *Endpoint) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	// It begins where the log ends when it has begun.
+	eventually(t, "the endpoint runs", func() bool { e.mu.Lock(); defer e.mu.Unlock(); return e.led != nil })
+	return stop
 }
 
 // apply puts a configuration into force.

@@ -134,7 +134,7 @@ func (s *series) settle(seen []bool, lines []line, meta func(*template.Schema) *
 				rebuild[i] = rebuild[i] || meta(sc) != sc
 			}
 		}
-		rebuild[i] = rebuild[i] || (n-alive)*3 > n
+		rebuild[i] = rebuild[i] || (n-alive)*2 > n
 		// The logarithmic method: what is not more than twice as large as what
 		// comes behind it is merged with that.
 		if size > 0 && n <= 2*size && n < template.MaxSlots {

@@ -28,13 +28,11 @@ type flags struct {
 	webConfigFile    string
 	readTimeout      model.Duration
 	maxConnections   int
-	maxSubscribers   int
 	externalURLText  string
 	externalURL      *url.URL
 	routePrefix      string
 	userAssets       string
 	enableLifecycle  bool
-	enableAdminAPI   bool
 	enableRWReceiver bool
 	rwMessages       []string
 	enableOTLP       bool
@@ -170,15 +168,15 @@ func (f *flags) addRunFlags(cmd *kingpin.CmdClause) (checks []func() error) {
 	cmd.Flag("web.config.file", "File with the server's TLS and authentication settings.").Default("").StringVar(&f.webConfigFile)
 	cmd.Flag("web.read-timeout", "Longest time to read a request, and to keep an idle connection.").Default("5m").SetValue(&f.readTimeout)
 	cmd.Flag("web.max-connections", "Most connections at once, over all listeners.").Default("512").IntVar(&f.maxConnections)
-	cmd.Flag("web.max-notifications-subscribers", "Most readers of live notifications at once.").Default("16").IntVar(&f.maxSubscribers)
+	cmd.Flag("web.max-notifications-subscribers", "Accepted; there are no live notifications.").Default("16").Int()
 	cmd.Flag("web.external-url", "URL under which the agent is reached from outside, for example through a proxy. Its path becomes the route prefix.").PlaceHolder("<URL>").StringVar(&f.externalURLText)
 	cmd.Flag("web.route-prefix", "Prefix of all HTTP routes. Default: the path of --web.external-url.").PlaceHolder("<path>").StringVar(&f.routePrefix)
 	cmd.Flag("web.user-assets", "Directory served under /user.").PlaceHolder("<path>").StringVar(&f.userAssets)
 	cmd.Flag("web.enable-lifecycle", "Allow reload and shutdown by HTTP request.").Default("false").BoolVar(&f.enableLifecycle)
-	cmd.Flag("web.enable-admin-api", "Accepted; an agent has no admin API.").Default("false").BoolVar(&f.enableAdminAPI)
-	cmd.Flag("web.enable-remote-write-receiver", "Accept remote write requests.").Default("false").BoolVar(&f.enableRWReceiver)
-	cmd.Flag("web.remote-write-receiver.accepted-protobuf-messages", "Remote write messages to accept: "+messageV1+", "+messageV2+".").Default(messageV1, messageV2).SetValue(messages{&f.rwMessages})
-	cmd.Flag("web.enable-otlp-receiver", "Accept OTLP metrics.").Default("false").BoolVar(&f.enableOTLP)
+	cmd.Flag("web.enable-admin-api", "Accepted; an agent has no admin API.").Default("false").Bool()
+	cmd.Flag("web.enable-remote-write-receiver", "Accepted; there is no remote write receiver.").Default("false").BoolVar(&f.enableRWReceiver)
+	cmd.Flag("web.remote-write-receiver.accepted-protobuf-messages", "Accepted; there is no remote write receiver. One of "+messageV1+", "+messageV2+".").Default(messageV1, messageV2).SetValue(messages{&f.rwMessages})
+	cmd.Flag("web.enable-otlp-receiver", "Accepted; there is no OTLP receiver.").Default("false").BoolVar(&f.enableOTLP)
 	cmd.Flag("web.console.templates", "Accepted; an agent has no consoles.").Default("consoles").String()
 	cmd.Flag("web.console.libraries", "Accepted; an agent has no consoles.").Default("console_libraries").String()
 	cmd.Flag("web.page-title", "Title of the web page.").Default("Prometheus Time Series Collection and Processing Server").StringVar(&f.pageTitle)

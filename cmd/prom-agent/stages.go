@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 )
 
 // stages runs the agent's parts and stops them one after the other, in the
@@ -56,18 +55,4 @@ func (s *stages) stopAll() {
 		<-s.running[i].done
 	}
 	s.wg.Wait()
-}
-
-// every calls f at each tick until ctx ends.
-func every(ctx context.Context, d time.Duration, f func()) error {
-	tick := time.NewTicker(d)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			f()
-		case <-ctx.Done():
-			return nil
-		}
-	}
 }

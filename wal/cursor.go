@@ -46,7 +46,6 @@ type Cursor struct {
 	safe     int    // the slot that is synced, and so is not written to
 	unsynced bool   // the other slot is newer
 	syncedAt time.Time
-	removed  bool
 }
 
 // Name is the cursor's name.
@@ -185,9 +184,6 @@ func readSmall(fsys FS, path string) (b []byte, err error) {
 // is not written to, so that power loss cannot take both. The file grows only
 // when the state does not fit. l.cursorFiles is held.
 func (c *Cursor) flush(fsys FS, now bool) error {
-	if c.removed {
-		return nil
-	}
 	payload, moved := c.take()
 	if moved {
 		if err := c.write(fsys, payload); err != nil {
@@ -318,7 +314,6 @@ func (c *Cursor) close() error {
 // remove deletes the file, for good. l.cursorFiles is held.
 func (c *Cursor) remove(fsys FS) error {
 	err := c.close()
-	c.removed = true
 	if rerr := fsys.Remove(c.path); !errors.Is(rerr, fs.ErrNotExist) {
 		err = errors.Join(err, rerr)
 	}

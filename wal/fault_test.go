@@ -287,12 +287,27 @@ func TestMemoryBoundDropsTheOldestUnwrittenAndCountsIt(t *testing.T) {
 			r.mustAppend(n, 1000)
 		}
 		disk.SetFault(broken(syscall.EIO, waltest.Write))
+		unwritten := r.log.End()
+		var dropped []wal.Header
 		for n := 5; n < 200; n++ {
 			if _, err := r.append(n, 1000); !errors.Is(err, wal.ErrNotOnDisk) {
 				t.Fatalf("append %d: %v", n, err)
 			}
 			if m := r.log.Stats().MemoryBytes; m > memory {
 				t.Fatalf("%d bytes in memory, the bound is %d", m, memory)
+			}
+			if n == 5 {
+				if dropped, _, _ = r.log.Scan(unwritten, wal.Pos{}, 0); len(dropped) != 2 {
+					t.Fatalf("%d frames from %v on", len(dropped), unwritten)
+				}
+			}
+		}
+		for _, h := range dropped {
+			if _, err := r.log.Read(h, nil); !errors.Is(err, wal.ErrGone) {
+				t.Errorf("read of a frame that was dropped: %v", err)
+			}
+			if _, err := r.log.HeaderAt(h.Pos); !errors.Is(err, wal.ErrGone) {
+				t.Errorf("header of a frame that was dropped: %v", err)
 			}
 		}
 		got := r.mustRead()
@@ -317,6 +332,7 @@ func TestMemoryBoundDropsTheOldestUnwrittenAndCountsIt(t *testing.T) {
 // stuck is a disk whose writes, to files of some name, hang.
 type stuck struct {
 	*waltest.FS
+	opens   bool          // it is opening for writing that hangs
 	suffix  string        // of the names; "": all files
 	entered chan struct{} // told, when not nil, that a write hangs
 
@@ -333,6 +349,10 @@ func (d *stuck) Create(name string) (wal.File, error) { return d.wrap(name, d.FS
 func (d *stuck) OpenRW(name string) (wal.File, error) { return d.wrap(name, d.FS.OpenRW) }
 
 func (d *stuck) wrap(name string, open func(string) (wal.File, error)) (wal.File, error) {
+	if d.opens {
+		d.wait()
+		return open(name)
+	}
 	f, err := open(name)
 	if err != nil || !strings.HasSuffix(name, d.suffix) {
 		return f, err
@@ -341,19 +361,25 @@ func (d *stuck) wrap(name string, open func(string) (wal.File, error)) (wal.File
 }
 
 func (f stuckFile) WriteAt(b []byte, off int64) (int, error) {
-	f.disk.mu.Lock()
-	gate := f.disk.gate
-	f.disk.mu.Unlock()
-	if gate != nil {
-		if f.disk.entered != nil {
-			select {
-			case f.disk.entered <- struct{}{}:
-			default:
-			}
-		}
-		<-gate
-	}
+	f.disk.wait()
 	return f.File.WriteAt(b, off)
+}
+
+// wait waits while the disk hangs.
+func (d *stuck) wait() {
+	d.mu.Lock()
+	gate := d.gate
+	d.mu.Unlock()
+	if gate == nil {
+		return
+	}
+	if d.entered != nil {
+		select {
+		case d.entered <- struct{}{}:
+		default:
+		}
+	}
+	<-gate
 }
 
 func (d *stuck) hang() (release func()) {
@@ -405,4 +431,57 @@ func TestDiskThatHangsFillsMemoryToItsBoundOnly(t *testing.T) {
 		r.wantRead(got)
 		r.mustStop()
 	})
+}
+
+func TestSegmentDeletedWhileItsFileIsMadeLeavesNoFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := &stuck{FS: waltest.New(), opens: true}
+		release := disk.hang()
+		r := start(t, disk, wal.Options{SyncInterval: time.Second, MaxAge: 4 * time.Hour})
+		for n := 1; n <= 3; n++ { // each in a segment
+			if _, err := r.append(n, 10); !errors.Is(err, wal.ErrNotOnDisk) {
+				t.Fatalf("append %d: got %v, want ErrNotOnDisk", n, err)
+			}
+			r.age(3 * time.Hour)
+		}
+		time.Sleep(2 * time.Second)
+		release()
+		time.Sleep(2 * time.Second)
+		r.wantRead([]int{3})
+		if names, n := disk.Names(), r.log.Stats().Segments; len(names) != n {
+			t.Errorf("files %v of %d segments", names, n)
+		}
+		r.mustAppend(4, 10)
+		r.wantRead([]int{3, 4})
+		r.mustStop()
+		if n := disk.OpenFiles(); n != 0 {
+			t.Errorf("%d files are open", n)
+		}
+	})
+}
+
+func TestNothingIsAddedToASegmentWhoseSyncFailed(t *testing.T) {
+	for seed := range uint64(10) {
+		synctest.Test(t, func(t *testing.T) {
+			disk := waltest.New()
+			r := start(t, disk, wal.Options{SyncInterval: time.Second})
+			time.Sleep(100 * time.Millisecond) // the header is written
+			disk.SetFault(broken(syscall.EIO, waltest.Sync))
+			time.Sleep(950 * time.Millisecond)
+			disk.SetFault(nil)
+			if n := r.log.Stats().SyncsFailed; n != 1 {
+				t.Fatalf("%d syncs failed, want 1", n)
+			}
+			if _, err := r.append(1, 10); err != nil && !errors.Is(err, wal.ErrNotOnDisk) {
+				t.Fatal(err) // ErrNotOnDisk: the writer has not tried again yet
+			}
+			if err := r.log.Sync(); err != nil {
+				t.Fatal(err)
+			}
+			after := disk.Crash(seed)
+			_ = r.stop() // fails: its disk is gone
+			again := look(t, after)
+			again.wantRead([]int{1})
+		})
+	}
 }

@@ -173,9 +173,13 @@ func (l *Log) Read(h Header, dst []byte) ([]byte, error) {
 		l.mu.Unlock()
 		return nil, ErrGone
 	}
-	s, size := l.segments[i], l.segments[i].size
+	s := l.segments[i]
+	beyond, cut := h.Len > MaxBody || int64(h.Pos.Offset)+frameHeader+int64(h.Len) > s.size, s.cut
 	l.mu.Unlock()
-	if h.Len > MaxBody || int64(h.Pos.Offset)+frameHeader+int64(h.Len) > size {
+	switch {
+	case beyond && cut:
+		return nil, ErrGone
+	case beyond:
 		return nil, fmt.Errorf("frame at %s: %d bytes reach beyond its segment: %w", h.Pos, h.Len, ErrCorrupt)
 	}
 	if cap(dst) < int(h.Len) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -32,7 +33,8 @@ type memory struct {
 	meta     families
 	lastTime int64 // of the last scrape with a value, ms
 	scrapes  int
-	good     int // slots after the last good scrape
+	good     int          // slots after the last good scrape
+	active   atomic.Int64 // series of the last scrape
 }
 
 // states of a slot in a scrape.

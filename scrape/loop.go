@@ -373,6 +373,7 @@ func (rd *reader) finishBatch(err error) template.Batch {
 		m.script.end()
 		renumber = se.settle(w.seen, m.script.lines, m.meta.end())
 		m.good = se.len()
+		m.active.Store(int64(rd.c.kept - rd.c.duplicates))
 	}
 	if renumber != nil {
 		m.script.remap(renumber)

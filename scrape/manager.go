@@ -78,7 +78,7 @@ func New(o Options) (*Manager, error) {
 			decode: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		},
 	}
-	m.metadata.pools = man.all
+	m.memory.pools = man.all
 	return man, nil
 }
 

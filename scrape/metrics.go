@@ -12,17 +12,17 @@ type metrics struct {
 	pools, poolsFailed, reloads, reloadsFailed                   prometheus.Counter
 	targetLimit, labelLimit, bodyLimit, sampleLimit, bucketLimit prometheus.Counter
 	duplicates, outOfOrder, outOfBounds, exemplarsOutOfOrder     prometheus.Counter
-	cacheFlushes                                                 prometheus.Counter
+	cacheFlushes, agentOutOfOrder                                prometheus.Counter
 	poolTargets, poolTargetLimit, poolSymbols                    *prometheus.GaugeVec
 	poolSyncs, syncFailed                                        *prometheus.CounterVec
 	syncLength, intervalLength, reloadLength                     *prometheus.SummaryVec
 	syncLengths, intervalLengths                                 *prometheus.HistogramVec
 	scrapeDuration                                               prometheus.Histogram
-	metadata                                                     *metadataCollector
+	memory                                                       *memoryCollector
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
-	m := &metrics{metadata: &metadataCollector{}}
+	m := &metrics{memory: &memoryCollector{}}
 	var errs []error
 	add := func(c prometheus.Collector) { errs = append(errs, r.Register(c)) }
 	const prefix = "prometheus_target_"
@@ -69,6 +69,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.outOfBounds = counter("scrapes_sample_out_of_bounds_total", "Samples too far in the future.")
 	m.exemplarsOutOfOrder = counter("scrapes_exemplar_out_of_order_total", "Exemplars refused for their order.")
 	m.cacheFlushes = counter("scrapes_cache_flush_forced_total", "Times that what is known of a failing target was forgotten because it had grown too much.")
+	m.agentOutOfOrder = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "prometheus_agent_out_of_order_samples_total", Help: "Samples that were not logged because they were not newer than their series' last one.",
+	})
+	add(m.agentOutOfOrder)
 	m.poolTargets = gauges("scrape_pool_targets", "Targets of the pool.")
 	m.poolTargetLimit = gauges("scrape_pool_target_limit", "Most targets of the pool, 0 for no limit.")
 	m.poolSymbols = gauges("scrape_pool_symboltable_items", "Always 0: strings are shared per block.")
@@ -85,7 +89,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100,
 	})
 	add(m.scrapeDuration)
-	add(m.metadata)
+	add(m.memory)
 	return m, errors.Join(errs...)
 }
 
@@ -98,6 +102,7 @@ func (m *metrics) count(c *counts) {
 	}
 	add(m.duplicates, c.duplicates)
 	add(m.outOfOrder, c.outOfOrder)
+	add(m.agentOutOfOrder, c.outOfOrder)
 	add(m.outOfBounds, c.outOfBounds)
 	for _, limit := range []struct {
 		hit bool
@@ -118,33 +123,38 @@ func (m *metrics) forget(job string) {
 	}
 }
 
-// metadataCollector counts the families that the targets' memories hold.
-type metadataCollector struct{ pools func() []*pool }
+// memoryCollector counts what the targets' memories hold.
+type memoryCollector struct{ pools func() []*pool }
 
 var (
 	metadataEntries = prometheus.NewDesc("prometheus_target_metadata_cache_entries", "Metric families whose metadata is kept.", []string{"scrape_job"}, nil)
+	activeSeries    = prometheus.NewDesc("prometheus_agent_active_series", "Series of the targets' last good scrapes, and those that report on them.", nil, nil)
 	metadataBytes   = prometheus.NewDesc("prometheus_target_metadata_cache_bytes", "Bytes of the metadata that is kept.", []string{"scrape_job"}, nil)
 )
 
-func (c *metadataCollector) Describe(ch chan<- *prometheus.Desc) {
+func (c *memoryCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- metadataEntries
 	ch <- metadataBytes
+	ch <- activeSeries
 }
 
-func (c *metadataCollector) Collect(ch chan<- prometheus.Metric) {
+func (c *memoryCollector) Collect(ch chan<- prometheus.Metric) {
 	if c.pools == nil {
 		return
 	}
+	active := int64(0)
 	for _, p := range c.pools() {
 		entries, bytes := 0, 0
 		for _, l := range p.running() {
 			n, b := l.memory.meta.size()
 			entries += n
 			bytes += b
+			active += l.memory.active.Load() + int64(l.block.Len())
 		}
 		ch <- prometheus.MustNewConstMetric(metadataEntries, prometheus.GaugeValue, float64(entries), p.job())
 		ch <- prometheus.MustNewConstMetric(metadataBytes, prometheus.GaugeValue, float64(bytes), p.job())
 	}
+	ch <- prometheus.MustNewConstMetric(activeSeries, prometheus.GaugeValue, float64(active))
 }
 
 func intervalText(d interface{ Nanoseconds() int64 }) string {

@@ -64,6 +64,8 @@ func (s *Server) routes() (http.Handler, error) {
 	profiles(mux, prefix)
 
 	api("GET /targets", s.targets)
+	api("GET /targets/metadata", s.targetsMetadata)
+	api("GET /metadata", s.metadata)
 	api("GET /scrape_pools", s.scrapePools)
 	api("GET /status/config", func(*http.Request) (any, *apiError) { return map[string]string{"yaml": s.o.Config()}, nil })
 	api("GET /status/flags", func(*http.Request) (any, *apiError) { return s.o.Flags, nil })

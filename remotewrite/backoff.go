@@ -26,9 +26,6 @@ func (b *backoff) next(retryAfter time.Duration) time.Duration {
 	return d
 }
 
-// reset begins anew.
-func (b *backoff) reset() { b.current = 0 }
-
 // sleep waits for d, or until enough is closed, or until ctx ends, which it says.
 func sleep(ctx context.Context, d time.Duration, enough <-chan struct{}) error {
 	t := time.NewTimer(d)

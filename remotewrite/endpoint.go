@@ -20,7 +20,7 @@ const (
 	maxWaiting    = 1 << 17                // samples that wait in all shards' queues together
 	logEvery      = time.Minute            // between two lines about the same trouble
 	readPause     = time.Second            // after the log could not be read
-	inFlightGrace = time.Second            // for requests under way when a configuration changes
+	inFlightGrace = time.Second            // for requests under way when a configuration changes, or others fail at the end
 )
 
 // Endpoint delivers the log to one remote.
@@ -414,16 +414,34 @@ func (e *Endpoint) reshard(ctx, sending context.Context, c crew, n int) crew {
 	return e.startShards(sending)
 }
 
-// flush waits until all that has been dealt is final, at most d, and not for a
-// remote that does not answer.
+// flush waits until all that has been dealt is final, at most d. Of a remote
+// that does not answer it waits for the requests under way alone, and briefly:
+// what is cut off is sent again after the next start.
 func (e *Endpoint) flush(d time.Duration) {
 	deadline := time.Now().Add(d)
+	failed := false
 	for {
 		e.mu.Lock()
 		e.led.flush()
-		n := e.led.outstanding()
+		n, busy := e.led.outstanding(), -int(e.failing.Load())
+		for i := range e.led.lanes {
+			if e.led.lanes[i].sending != nil {
+				busy++
+			}
+		}
 		e.mu.Unlock()
-		if n == 0 || e.failing.Load() > 0 || !time.Now().Before(deadline) {
+		if e.failing.Load() > 0 {
+			if !failed {
+				failed = true
+				if short := time.Now().Add(inFlightGrace); short.Before(deadline) {
+					deadline = short
+				}
+			}
+			if busy <= 0 {
+				return
+			}
+		}
+		if n == 0 || !time.Now().Before(deadline) {
 			return
 		}
 		e.wakeShards()

@@ -89,6 +89,7 @@ func TestLoad(t *testing.T) {
 			blocks := []*template.Block{testTarget("a", 150), testTarget("b", 100), testTarget("c", 30), testTarget("d", 3)}
 			for begin := time.Now(); time.Since(begin) < 1500*time.Millisecond; {
 				l.scrape(blocks...)
+				r.waitFor(l.count - 30_000)
 			}
 			close(over)
 			wg.Wait()

@@ -553,3 +553,38 @@ func TestIdentityIsTheNameOrTheURLAndTenant(t *testing.T) {
 		}
 	}
 }
+
+func TestTheEndWaitsForRequestsUnderWayThoughOthersFail(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	begun, answer := make(chan struct{}), make(chan struct{})
+	r := newReceiver(t, func(_ http.ResponseWriter, q *request) int {
+		if strings.Contains(q.order[0], `instance="slow"`) {
+			close(begun)
+			<-answer
+			return 204
+		}
+		return 503
+	})
+	cfg := remoteConfig(t, r.srv.URL)
+	cfg.Queue.MinShards, cfg.Queue.MaxShards = 16, 16
+	cfg.Queue.MinBackoff, cfg.Queue.MaxBackoff = time.Hour, time.Hour
+	m := startManager(l, patience, cfg)
+	slow := testTarget("slow", 1)
+	l.scrape(slow)
+	<-begun
+	l.scrape(testTarget("a", 300), testTarget("b", 300), testTarget("c", 300))
+	eventually(t, "others fail", func() bool { return m.Status()[0].Failing })
+	time.AfterFunc(50*time.Millisecond, func() { close(answer) })
+	soon(t, "stopping", 10*time.Second, m.stop)
+	r.mustHave(map[string][]point{names(slow)[0]: l.want[names(slow)[0]]})
+
+	// What has been delivered is not sent again.
+	r = newReceiver(t, nil)
+	cfg = remoteConfig(t, r.srv.URL)
+	l = l.reopened(dir)
+	m = startManager(l, patience, cfg)
+	m.delivered()
+	delete(l.want, names(slow)[0])
+	r.mustHave(l.want)
+}

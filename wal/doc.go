@@ -83,9 +83,10 @@
 // The valid slot with the higher sequence counts. Both slots are laid out and
 // synced when the file is made, so that writing in place needs no space. One
 // of the two is synced at any time; the other is written to, until it is
-// synced and they change places. So a process that is killed loses 250 ms at
-// most, and power loss takes no more than [Log.Run] has not synced (5 s). A
-// state that does not fit is written to another file, which is renamed.
+// synced, every 5 s, and they change places. So a process that is killed loses
+// what moved in the last 250 ms; power loss, or a kill in the middle of the
+// write, what moved since the last sync. What is lost is sent again, nothing
+// else. A state that does not fit is written to another file, which is renamed.
 //
 // # The path of an append
 //

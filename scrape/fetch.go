@@ -72,6 +72,7 @@ type fetcher struct {
 	header    http.Header
 	inFlight  *inFlight
 	bodyLimit int64 // of the job, unpacked bytes; 0: none
+	maxBody   int64 // unpacked bytes, where the job has no limit
 }
 
 // newFetcher returns a job's fetcher; socket, when not "", is dialled instead of the target's address.
@@ -89,7 +90,7 @@ func newFetcher(c *JobConfig, userAgent, socket string, env *environment) (*fetc
 	if err != nil {
 		return nil, fmt.Errorf("error creating HTTP client: %w", err)
 	}
-	f := &fetcher{client: client, header: http.Header{}, inFlight: &env.inFlight, bodyLimit: c.BodySizeLimit}
+	f := &fetcher{client: client, header: http.Header{}, inFlight: &env.inFlight, bodyLimit: c.BodySizeLimit, maxBody: maxBody}
 	f.header.Set("Accept", acceptHeader(c.Protocols, c.EscapingScheme))
 	f.header.Set("Accept-Encoding", "identity")
 	if c.EnableCompression {
@@ -106,6 +107,7 @@ type body struct {
 	encoding    string
 	in          *inFlight
 	taken       int64
+	max         int64 // unpacked bytes
 }
 
 // release gives the buffer back.
@@ -144,7 +146,7 @@ func (f *fetcher) get(ctx context.Context, t *target) (*body, error) {
 		io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again; what it says does not matter
 		return nil, fmt.Errorf("server returned HTTP status %s", resp.Status)
 	}
-	b := &body{raw: rawBuffers.Get().(*bytes.Buffer), contentType: resp.Header.Get("Content-Type"), encoding: resp.Header.Get("Content-Encoding"), in: f.inFlight}
+	b := &body{raw: rawBuffers.Get().(*bytes.Buffer), contentType: resp.Header.Get("Content-Type"), encoding: resp.Header.Get("Content-Encoding"), in: f.inFlight, max: f.maxBody}
 	if err := b.receive(resp.Body, f.bodyLimit); err != nil {
 		b.release()
 		return nil, err
@@ -220,7 +222,7 @@ func (b *body) unpack(limit int64, f func(*limited) error) error {
 		r = z
 	}
 	if limit == 0 {
-		return f(&limited{r: r, left: maxBody, err: fmt.Errorf("body exceeds %d bytes", maxBody)})
+		return f(&limited{r: r, left: b.max, err: fmt.Errorf("body exceeds %d bytes", b.max)})
 	}
 	return f(&limited{r: r, left: limit, err: errBodyLimit})
 }

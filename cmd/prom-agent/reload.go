@@ -147,12 +147,14 @@ func (r *reloader) reloadIfChanged() {
 	}
 	r.mu.Lock()
 	same := err == nil && sum == r.sum
-	r.sum = sum // a broken file is tried once, not at every look
+	r.sum = sum // a refused file is tried once, not at every look; one whose sum cannot be told each time
 	r.mu.Unlock()
 	if same {
 		return
 	}
-	r.log.Warn("Configuration file change detected, reloading the configuration.")
+	if err == nil {
+		r.log.Warn("Configuration file change detected, reloading the configuration.")
+	}
 	if err := r.apply(); err != nil {
 		r.log.Error("Error reloading config", "err", err)
 	}

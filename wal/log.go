@@ -21,7 +21,8 @@ type Options struct {
 	Logger       *slog.Logger
 	FS           FS
 	Now          func() time.Time
-	ObserveSync  func(time.Duration)
+	ObserveSync  func(time.Duration) // each sync of a segment
+	ObserveDrop  func(time.Duration) // each deletion of a segment
 }
 
 // Errors of Append.

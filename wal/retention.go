@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"io/fs"
+	"time"
 )
 
 // retain deletes the segments that nobody needs and those beyond the limits,
@@ -44,8 +45,12 @@ func (l *Log) retain() {
 			return
 		}
 		l.mu.Unlock()
+		begin := time.Now()
 		if !l.delete(s) {
 			return
+		}
+		if l.o.ObserveDrop != nil {
+			l.o.ObserveDrop(time.Since(begin))
 		}
 	}
 }

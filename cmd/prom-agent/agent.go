@@ -78,11 +78,12 @@ func newAgent(f *flags, logger *slog.Logger) (*agent, error) {
 		buildInfoMetric(),
 	)
 
-	fsync := newFsyncMetric(registry)
+	fsync := newDurationMetric(registry, "prometheus_tsdb_wal_fsync_duration_seconds", "Time that a sync of the log took.")
+	truncate := newDurationMetric(registry, "prometheus_agent_truncate_duration_seconds", "Time that the deletion of a segment of the log took.")
 	if a.journal, err = wal.Open(f.storagePath, wal.Options{
 		SyncInterval: time.Duration(f.syncInterval), MaxBytes: f.retentionBytes, MaxPercent: f.retentionPercent,
 		MaxAge: time.Duration(f.retentionMaxTime), NoLock: f.noLockfile,
-		Logger: logger.With("component", "wal"), ObserveSync: fsync,
+		Logger: logger.With("component", "wal"), ObserveSync: fsync, ObserveDrop: truncate,
 	}); err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}

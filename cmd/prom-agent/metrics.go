@@ -38,12 +38,9 @@ var connections = prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "net_conntrack_") }), err
 })
 
-// newFsyncMetric returns the observer of the log's syncs.
-func newFsyncMetric(r prometheus.Registerer) func(time.Duration) {
-	s := prometheus.NewSummary(prometheus.SummaryOpts{
-		Name: "prometheus_tsdb_wal_fsync_duration_seconds", Help: "Time that a sync of the log took.",
-		Objectives: map[float64]float64{0.5: 0.05, 0.9: 0.01, 0.99: 0.001},
-	})
+// newDurationMetric returns the observer of a summary of durations.
+func newDurationMetric(r prometheus.Registerer, name, help string) func(time.Duration) {
+	s := prometheus.NewSummary(prometheus.SummaryOpts{Name: name, Help: help, Objectives: map[float64]float64{0.5: 0.05, 0.9: 0.01, 0.99: 0.001}})
 	r.MustRegister(s)
 	return func(d time.Duration) { s.Observe(d.Seconds()) }
 }
@@ -58,6 +55,7 @@ type logMetrics struct {
 
 var (
 	samplesAppended   = prometheus.NewDesc("prometheus_agent_samples_appended_total", "Samples committed to the log.", []string{"type"}, nil)
+	recordsWritten    = prometheus.NewDesc("prometheus_tsdb_wal_record_part_writes_total", "Scrapes appended to the log.", nil, nil)
 	exemplarsAppended = prometheus.NewDesc("prometheus_agent_exemplars_appended_total", "Exemplars committed to the log.", nil, nil)
 )
 
@@ -109,6 +107,7 @@ func newLogMetrics(l *wal.Log, s *record.Store) *logMetrics {
 func (m *logMetrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- samplesAppended
 	ch <- exemplarsAppended
+	ch <- recordsWritten
 	for _, l := range m.list {
 		ch <- l.desc
 	}
@@ -119,6 +118,7 @@ func (m *logMetrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(samplesAppended, prometheus.CounterValue, float64(st.Appended), "float")
 	ch <- prometheus.MustNewConstMetric(samplesAppended, prometheus.CounterValue, 0, "histogram")
 	ch <- prometheus.MustNewConstMetric(exemplarsAppended, prometheus.CounterValue, float64(m.store.Stats().Exemplars))
+	ch <- prometheus.MustNewConstMetric(recordsWritten, prometheus.CounterValue, float64(m.store.Stats().Batches))
 	for _, l := range m.list {
 		ch <- prometheus.MustNewConstMetric(l.desc, l.typ, l.value(st))
 	}

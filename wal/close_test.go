@@ -188,8 +188,8 @@ func TestManyUseTheLogWhileItEnds(t *testing.T) {
 			t.Errorf("stop: %v", err)
 		}
 		wg.Wait()
-		if got, want := len(disk.Names()), r.log.Stats().Segments+len(cursorFiles(disk)); got != want {
-			t.Errorf("%d files, want %d", got, want)
+		if got, most := len(disk.Names()), r.log.Stats().Segments+len(cursorFiles(disk)); got > most {
+			t.Errorf("%d files, want %d at most", got, most) // of the last segment there may be none
 		}
 		if st := r.log.Stats(); st.SyncsFailed+st.WritesFailed+st.TruncationsFailed+st.Corruptions+st.DroppedUnwritten != 0 || st.Truncations == 0 {
 			t.Errorf("%+v", st)

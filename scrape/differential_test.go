@@ -50,11 +50,6 @@ type logged struct {
 	exemplar map[string][]string
 }
 
-type point struct {
-	time int64
-	bits uint64
-}
-
 func (p point) String() string {
 	if p.bits == value.StaleNaN {
 		return fmt.Sprintf("stale@%d", p.time)

@@ -91,11 +91,15 @@ func (l *loop) run() {
 	defer close(l.done)
 	l.env.guards.enter(l.pair())
 	defer l.env.guards.leave(l.pair())
-	if !l.wait(l.target.offset(time.Now(), l.env.seed.Load())) {
-		return
-	}
 	tick := time.NewTicker(l.target.interval)
 	defer tick.Stop()
+	if !l.wait(l.target.offset(time.Now(), l.env.seed.Load())) {
+		if ending(l.how.Load()) == removed {
+			l.endOfRun(tick)
+		}
+		return
+	}
+	tick.Reset(l.target.interval)
 	aligned := time.Now().Round(0)
 	for {
 		now := time.Now().Round(0)
@@ -217,13 +221,7 @@ const plainReports = 5
 
 // report makes the report samples' part of the scrape at t, ms.
 func (l *loop) report(g *guard, t int64, d time.Duration, err error, c *counts) template.Part {
-	if l.block == nil {
-		l.block = reportBlock(l.target.public, l.rules.cfg.ExtraMetrics)
-		var sb labels.ScratchBuilder
-		for it := l.block.Slots(); it.Next(); {
-			l.hashes = append(l.hashes, it.Series(&sb).Hash())
-		}
-	}
+	l.makeBlock()
 	up := 1.0
 	if err != nil {
 		up = 0
@@ -244,6 +242,18 @@ func (l *loop) report(g *guard, t int64, d time.Duration, err error, c *counts) 
 	return p
 }
 
+// makeBlock makes the block of the report samples.
+func (l *loop) makeBlock() {
+	if l.block != nil {
+		return
+	}
+	l.block = reportBlock(l.target.public, l.rules.cfg.ExtraMetrics)
+	var sb labels.ScratchBuilder
+	for it := l.block.Slots(); it.Next(); {
+		l.hashes = append(l.hashes, it.Series(&sb).Hash())
+	}
+}
+
 func reportBlock(target labels.Labels, extra bool) *template.Block {
 	b := template.NewBuilder(target)
 	names := reportNames
@@ -260,8 +270,8 @@ func reportBlock(target labels.Labels, extra bool) *template.Block {
 // which it would have been scraped next, but only after one more interval: a
 // target that comes back by then under another identity goes on with them.
 func (l *loop) endOfRun(tick *time.Ticker) {
-	if !l.scraped {
-		return
+	if l.memory.lastTime == math.MinInt64 {
+		return // never scraped
 	}
 	still := func(c <-chan time.Time) bool {
 		deadline := time.NewTicker(100 * time.Millisecond) // to see that the pool has ended meanwhile
@@ -307,7 +317,8 @@ func (l *loop) endOfRun(tick *time.Ticker) {
 			batch.Parts = append(batch.Parts, template.Part{Block: b.block, States: states, Values: make([]float64, len(states))})
 		}
 	}
-	if l.block != nil && !g.shared { // another target with this job and instance reports under the same names
+	l.makeBlock()
+	if !g.shared { // another target with this job and instance reports under the same names
 		states := make([]template.State, l.block.Len())
 		for k := range states {
 			states[k] = template.Stale

@@ -235,33 +235,35 @@ func (p *pool) reload(n *prepared) {
 	for name, g := range p.groups {
 		p.sources[name] = p.build(g)
 	}
-	next := map[uint64]*target{}
+	next, kin := map[uint64]*target{}, map[uint64]*target{}
 	for _, s := range p.sources {
 		for _, t := range s.targets {
-			next[t.hash] = t
+			next[t.hash], kin[t.kin] = t, t
 		}
 	}
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	ended := map[uint64]*loop{}
+	ended := map[uint64]*loop{} // by the identity of the target that comes in its place
 	for hash, l := range p.loops {
-		if next[hash] == nil {
+		t := next[hash]
+		if t == nil && keep {
+			// The interval is part of the identity; what is known of the series is not.
+			if t = kin[l.target.kin]; t != nil && (p.loops[t.hash] != nil || ended[t.hash] != nil) {
+				t = nil
+			}
+		}
+		if t == nil {
 			continue // sync ends it
 		}
 		delete(p.loops, hash)
 		if !keep {
 			l.end(removed) // its series end, unless the new loop exposes them
 			p.stopping = append(p.stopping, l)
-			ended[hash] = l
+			ended[t.hash] = l
 			continue
 		}
 		l.end(handOver)
-		wg.Go(func() {
-			<-l.done
-			mu.Lock()
-			defer mu.Unlock()
-			ended[hash] = l
-		})
+		ended[t.hash] = l
+		wg.Go(func() { <-l.done })
 	}
 	wg.Wait()
 	for hash, l := range ended {

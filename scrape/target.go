@@ -41,6 +41,7 @@ type target struct {
 	interval time.Duration
 	timeout  time.Duration
 	hash     uint64 // of labels and URL: its identity within the job
+	kin      uint64 // likewise, but however often it is scraped
 
 	mu           sync.Mutex // guards what follows
 	from         discovered // as of the newest update
@@ -161,6 +162,10 @@ func newTarget(lb *labels.Builder, c *JobConfig, rules relabel.Rules, d discover
 	fmt.Fprintf(h, "%016d", t.labels.Hash())
 	h.Write([]byte(t.url.String()))
 	t.hash = h.Sum64()
+	h.Reset()
+	fmt.Fprintf(h, "%016d", labels.NewBuilder(t.labels).Del(model.ScrapeIntervalLabel, model.ScrapeTimeoutLabel).Labels().Hash())
+	h.Write([]byte(t.url.String()))
+	t.kin = h.Sum64()
 	return t, nil
 }
 

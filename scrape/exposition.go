@@ -120,6 +120,7 @@ type reader struct {
 	format expfmt.Format
 	timed  bool // a line brought a timestamp that counts
 	empty  bool // the body has no bytes
+	broken bool // the body could not be unpacked
 }
 
 // maxAhead is how far in the future a sample may lie.

@@ -36,12 +36,13 @@ type loop struct {
 	env     *environment
 	failure *failureLog // nil: none
 
-	forced atomic.Pointer[error] // fails every scrape without a request: too many targets
-	stop   chan struct{}         // closed when how is set
-	how    atomic.Int32
-	done   chan struct{}
-	block  *template.Block // of the report samples
-	hashes []uint64        // of their labels, by slot
+	forced  atomic.Pointer[error] // fails every scrape without a request: too many targets
+	stop    chan struct{}         // closed when how is set
+	how     atomic.Int32
+	done    chan struct{}
+	block   *template.Block // of the report samples
+	hashes  []uint64        // of their labels, by slot
+	reports atomic.Int64    // slots of block, for readers beside the loop; 0 before the first scrape
 
 	last    time.Time // start of the last scrape
 	scraped bool      // at least once
@@ -175,7 +176,7 @@ func (l *loop) scrape(at time.Time) {
 	w.begin(l.memory.series.len())
 	fetched := err == nil
 	if fetched {
-		if err = rd.body(b); err != nil && rd.c.bytes <= 0 {
+		if err = rd.body(b); err != nil && rd.broken {
 			l.failure.write(l.rules.cfg.Job, l.target, err)
 		}
 		b.release()
@@ -248,6 +249,7 @@ func (l *loop) makeBlock() {
 		return
 	}
 	l.block = reportBlock(l.target.public, l.rules.cfg.ExtraMetrics)
+	l.reports.Store(int64(l.block.Len()))
 	var sb labels.ScratchBuilder
 	for it := l.block.Slots(); it.Next(); {
 		l.hashes = append(l.hashes, it.Series(&sb).Hash())
@@ -520,7 +522,7 @@ func (rd *reader) finishBatch(err error) template.Batch {
 func (rd *reader) body(b *body) error {
 	cfg := rd.r.cfg
 	known := rd.m.series.len()
-	return b.unpack(cfg.BodySizeLimit, func(r *limited) error {
+	err := b.unpack(cfg.BodySizeLimit, func(r *limited) error {
 		err := rd.read(r, b.contentType)
 		if err != nil && r.failed == nil && (cfg.ExtraMetrics || cfg.BodySizeLimit > 0) {
 			io.Copy(io.Discard, r) // for its size; what this fails with is r.failed
@@ -528,12 +530,15 @@ func (rd *reader) body(b *body) error {
 		if rd.c.bytes = r.n; r.failed == nil {
 			return err
 		}
-		rd.c = counts{}
-		rd.timed = false
+		rd.c, rd.timed, rd.broken = counts{}, false, true
 		rd.m.series.forgetPending()
 		rd.w.begin(known)
 		return r.failed
 	})
+	if err != nil && rd.c.bytes == 0 {
+		rd.broken = true // from the first byte on
+	}
+	return err
 }
 
 // checkGuarded refuses samples of series that another target has newer ones of.

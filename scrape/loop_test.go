@@ -1,12 +1,15 @@
 package scrape
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"maps"
 	"math"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -435,6 +438,68 @@ func TestReloadDoesNotInterruptAScrape(t *testing.T) {
 			t.Errorf("up is %q, want 1 throughout", got)
 		}
 	})
+}
+
+// The scrape under way ends after the first ones of the new, quicker loop:
+// world.append checks that it does not bring old samples behind theirs.
+func TestScrapeUnderWayDoesNotGoBehindTheNextLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job("job", func(c *JobConfig) { c.Interval, c.Timeout = time.Minute, 50*time.Second }))
+		defer w.end()
+		asked := make(chan struct{})
+		w.answer(func(rw http.ResponseWriter, _ *http.Request) {
+			select {
+			case asked <- struct{}{}:
+				time.Sleep(40 * time.Second) // the first one
+			default:
+			}
+			io.WriteString(rw, "a 1\n")
+		})
+		go w.discover("job", at("t:1"))
+		<-asked
+		w.apply(job("job", func(c *JobConfig) { c.Interval, c.Timeout, c.HonorLabels = 5*time.Second, 5*time.Second, true }))
+		time.Sleep(3 * time.Minute)
+		for _, series := range []string{seriesA, seriesUp} {
+			if got := w.of(series); len(got) < 30 || strings.Contains(fmt.Sprint(got), "stale") {
+				t.Errorf("%s: got %q, want values all the time", series, got)
+			}
+		}
+	})
+}
+
+func TestFailureLogHasWhatWasNotFetched(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		serve http.HandlerFunc
+		want  string // "" for nothing
+	}{
+		{"status", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(503) }, "server returned HTTP status 503 Service Unavailable"},
+		{"broken gzip", func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Encoding", "gzip")
+			io.WriteString(rw, "this is not what it says it is")
+		}, "gzip: invalid header"},
+		{"large body", func(rw http.ResponseWriter, _ *http.Request) { bomb(rw, "# nothing\n", 1) }, "body size limit exceeded"},
+		{"no exposition", func(rw http.ResponseWriter, _ *http.Request) { io.WriteString(rw, "a{") }, ""},
+		{"good", func(rw http.ResponseWriter, _ *http.Request) { io.WriteString(rw, "a 1\n") }, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				file := filepath.Join(t.TempDir(), "failures")
+				w := newWorld(t, job("job", func(c *JobConfig) { c.FailureLogFile, c.BodySizeLimit = file, 1000 }))
+				w.answer(tc.serve)
+				w.discover("job", at("t:1"))
+				time.Sleep(10 * time.Second)
+				w.end()
+				got, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tc.want == "" && len(got) > 0 || tc.want != "" && (!bytes.Contains(got, []byte(`"msg":"`+tc.want)) || !bytes.Contains(got, []byte(`"job_name":"job","target":"http://t:1/metrics"`))) {
+					t.Errorf("got %s, want %q", got, tc.want)
+				}
+			})
+		})
+	}
 }
 
 func TestTargetLimitFailsAllTargetsWithoutARequest(t *testing.T) {

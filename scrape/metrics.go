@@ -149,7 +149,7 @@ func (c *memoryCollector) Collect(ch chan<- prometheus.Metric) {
 			n, b := l.memory.meta.size()
 			entries += n
 			bytes += b
-			active += l.memory.active.Load() + int64(l.block.Len())
+			active += l.memory.active.Load() + l.reports.Load()
 		}
 		ch <- prometheus.MustNewConstMetric(metadataEntries, prometheus.GaugeValue, float64(entries), p.job())
 		ch <- prometheus.MustNewConstMetric(metadataBytes, prometheus.GaugeValue, float64(bytes), p.job())

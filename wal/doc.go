@@ -104,7 +104,8 @@
 // While the disk fails or hangs, Append returns [ErrNotOnDisk] and the log
 // grows in memory, up to Options.MemoryBytes. Beyond that the end of the oldest
 // segment with unwritten bytes is dropped and counted; what of the segment is
-// written can still be read. A full disk costs the oldest segment on it. A
+// written can still be read. On a full disk, half of that bound is kept in memory
+// before the oldest segment on it is deleted. A
 // segment whose sync failed is never synced again, for nobody knows what of it
 // is stored: another one is begun.
 //

@@ -25,7 +25,7 @@ func TestFullDiskTakesTheNewestAndTheOldestGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := waltest.New()
 		disk.SetCapacity(64 << 10)
-		r := start(t, disk, wal.Options{SyncInterval: time.Second, MaxBytes: 1 << 40, FreePercent: 1e-9})
+		r := start(t, disk, wal.Options{SyncInterval: time.Second, MaxBytes: 1 << 40, FreePercent: 1e-9, MemoryBytes: 16 << 10})
 		c, err := r.log.Cursor("slow")
 		if err != nil {
 			t.Fatal(err)

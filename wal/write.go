@@ -105,7 +105,7 @@ func (l *Log) writePending() error {
 
 		err := l.write(s, chunk, off)
 		full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-		if full {
+		if full && l.pressed() {
 			l.dropOldest("the disk is full")
 		}
 		deleted := l.written(s, chunk, err)
@@ -123,6 +123,14 @@ func (l *Log) writePending() error {
 			return err
 		}
 	}
+}
+
+// pressed says whether what waits for the disk takes half of the memory that it
+// may: a disk that is full for a while costs nothing.
+func (l *Log) pressed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return 2*l.memory > l.o.MemoryBytes
 }
 
 // written notes how the write of a chunk of s ended, and whether s has been

@@ -31,6 +31,7 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 		}
 		return now.Sub(t).Round(100*time.Millisecond).String() + " ago"
 	},
+	"took": func(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) },
 	"up": func(p scrape.PoolStatus) (n int) {
 		for _, t := range p.Targets {
 			if t.Health == scrape.HealthUp {
@@ -58,7 +59,7 @@ th{font-weight:600;color:#5a6b7d}code{font-size:12px;word-break:break-all}
 {{range .Pools}}<h2>{{.Job}} <small>{{up .}} of {{len .Targets}} up{{if .DroppedCount}}, {{.DroppedCount}} dropped by relabelling{{end}}</small></h2>
 {{if .Targets}}<table><tr><th>target</th><th>labels</th><th>state</th><th>last scrape</th><th>took</th><th>error</th></tr>
 {{range .Targets}}<tr><td><code>{{.URL}}</code></td><td><code>{{.Labels}}</code></td><td class="{{.Health}}">{{.Health}}</td>
-<td>{{ago $.Now .LastScrape}}</td><td>{{.LastDuration}}</td><td>{{.LastError}}</td></tr>{{end}}</table>{{else}}<p>No targets.</p>{{end}}
+<td>{{ago $.Now .LastScrape}}</td><td>{{took .LastDuration}}</td><td>{{.LastError}}</td></tr>{{end}}</table>{{else}}<p>No targets.</p>{{end}}
 {{end}}
 <h2>Configuration</h2><pre>{{.Config}}</pre>
 <p><a href="{{.Prefix}}/metrics">metrics</a> · <a href="{{.Prefix}}/api/v1/targets">targets</a> · <a href="{{.Prefix}}/api/v1/status/runtimeinfo">runtime</a></p>

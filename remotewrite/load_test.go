@@ -73,23 +73,25 @@ func TestLoad(t *testing.T) {
 				}
 			})
 			wg.Go(func() { // readers
+				tick := time.NewTicker(2 * time.Millisecond)
+				defer tick.Stop()
 				for {
 					select {
 					case <-over:
 						return
-					default:
-						m.Status()
-						if _, err := m.registry.Gather(); err != nil {
-							t.Error(err)
-							return
-						}
+					case <-tick.C:
+					}
+					m.Status()
+					if _, err := m.registry.Gather(); err != nil {
+						t.Error(err)
+						return
 					}
 				}
 			})
 			blocks := []*template.Block{testTarget("a", 150), testTarget("b", 100), testTarget("c", 30), testTarget("d", 3)}
-			for begin := time.Now(); time.Since(begin) < 1500*time.Millisecond; {
+			for begin := time.Now(); time.Since(begin) < time.Second; {
 				l.scrape(blocks...)
-				r.waitFor(l.count - 30_000)
+				r.waitFor(l.count - 10_000)
 			}
 			close(over)
 			wg.Wait()

@@ -223,7 +223,10 @@ func (a *agentProcess) request(method, path string) (code int, body string) {
 // metric is the text of the value that the agent shows for a series.
 func (a *agentProcess) metric(series string) string {
 	a.t.Helper()
-	_, body := a.request("GET", "/metrics")
+	code, body := a.request("GET", "/metrics")
+	if code != 200 {
+		a.t.Fatalf("/metrics: %d %s", code, body)
+	}
 	_, rest, ok := strings.Cut(body, "\n"+series+" ")
 	if !ok {
 		a.t.Fatalf("/metrics has no %s", series)

@@ -119,3 +119,14 @@ func TestLogOfPrometheusIsNamedAndLeft(t *testing.T) {
 		t.Errorf("it was changed: %q, %v", b, err)
 	}
 }
+
+func TestMetricsAreServedBeforeTheFirstScrape(t *testing.T) {
+	a := startAgent(t, "scrape_configs:\n- job_name: rare\n  scrape_interval: 1d\n  static_configs: [{targets: ['127.0.0.1:1', '127.0.0.1:2']}]\n")
+	until(t, "the targets are there", func() bool {
+		_, body := a.request("GET", "/api/v1/targets?state=active")
+		return strings.Count(body, `"health":"unknown"`) == 2
+	})
+	if got := a.metric("prometheus_agent_active_series"); got != "0" {
+		t.Errorf("prometheus_agent_active_series is %s before the first scrape", got)
+	}
+}

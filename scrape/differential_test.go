@@ -366,6 +366,9 @@ func diff(got, want *logged, exact bool) string {
 		if !slices.Equal(got.samples[s], want.samples[s]) {
 			fmt.Fprintf(&b, "%s\n   got %v\n  want %v\n", s, got.samples[s], want.samples[s])
 		}
+		// Those of one scrape come by time here, as exposed there.
+		slices.Sort(got.exemplar[s])
+		slices.Sort(want.exemplar[s])
 		if !slices.Equal(got.exemplar[s], want.exemplar[s]) {
 			fmt.Fprintf(&b, "%s exemplars\n   got %v\n  want %v\n", s, got.exemplar[s], want.exemplar[s])
 		}
@@ -550,6 +553,9 @@ func randomAnswers(r *rand.Rand, n int, timestamps, limited bool) []answer {
 				case 3:
 					l.at = 599_999
 				}
+			}
+			if typ == openMetrics && r.IntN(5) == 0 {
+				l.tail = fmt.Sprintf(" # {trace_id=\"%d\"} %d.5", r.IntN(100), r.IntN(9))
 			}
 			a.lines = append(a.lines, l)
 			if r.IntN(25) == 0 { // once more

@@ -35,8 +35,9 @@ type column struct {
 
 // tally counts what dealing has decided.
 type tally struct {
-	dealt, dropped, tooOld, exemplars uint64
-	highest                           int64 // time of the newest sample dealt, ms
+	dealt, dropped, tooOld                       uint64
+	exemplars, exemplarsDropped, exemplarsTooOld uint64
+	highest                                      int64 // time of the newest sample dealt, ms
 }
 
 // load reads a step's entries. It returns the samples that could not be read.
@@ -86,12 +87,15 @@ func (s *sheet) deal(led *ledger, now time.Time, oldest int64, exemplars bool, n
 				at := s.at
 				at.Slot, at.Nth = uint16(s.slot), nth(c.entry, s.k)
 				var b *batch
+				var gone *uint64 // counts the exemplars that go nowhere
 				switch {
 				case !ok || skipping && at.Before(led.lanes[shard].skip):
 				case !keep:
 					n.dropped++
+					gone = &n.exemplarsDropped
 				case t < oldest:
 					n.tooOld++
+					gone = &n.exemplarsTooOld
 				default:
 					if b = led.batchFor(shard, at, now); b == nil {
 						return false
@@ -101,9 +105,9 @@ func (s *sheet) deal(led *ledger, now time.Time, oldest int64, exemplars bool, n
 					n.highest = max(n.highest, t)
 				}
 				if !exemplars {
-					b = nil
+					b, gone = nil, nil
 				}
-				more = c.follow(s.slot, s.k, b, n)
+				more = c.follow(s.slot, s.k, b, n, gone)
 			}
 		}
 	}
@@ -136,8 +140,9 @@ func (c *column) sample(slot, k int) (t int64, v float64, start int64, ok bool) 
 }
 
 // follow takes the extras that follow the slot's k-th sample off the column;
-// exemplars go to b, unless nil. It says whether a further sample comes next.
-func (c *column) follow(slot, k int, b *batch, n *tally) bool {
+// exemplars go to b, or are counted by gone, unless these are nil. It says
+// whether a further sample comes next.
+func (c *column) follow(slot, k int, b *batch, n *tally, gone *uint64) bool {
 	if k > 0 {
 		c.extra = c.extra[1:]
 	}
@@ -146,9 +151,14 @@ func (c *column) follow(slot, k int, b *batch, n *tally) bool {
 		if x.Slot == slot && x.Kind == template.Sample {
 			return true
 		}
-		if x.Slot == slot && x.Kind == template.Exemplar && b != nil {
-			b.addExemplar(*x)
-			n.exemplars++
+		if x.Slot == slot && x.Kind == template.Exemplar {
+			switch {
+			case b != nil:
+				b.addExemplar(*x)
+				n.exemplars++
+			case gone != nil:
+				*gone++
+			}
 		}
 		c.extra = c.extra[1:]
 	}

@@ -274,6 +274,8 @@ func (e *Endpoint) deal(ctx context.Context, sh *sheet) {
 		e.mu.Unlock()
 		e.metrics.samplesDropped.WithLabelValues(reasonDroppedSeries).Add(float64(n.dropped))
 		e.metrics.samplesDropped.WithLabelValues(reasonTooOld).Add(float64(n.tooOld))
+		e.metrics.exemplarsDropped.WithLabelValues(reasonDroppedSeries).Add(float64(n.exemplarsDropped))
+		e.metrics.exemplarsDropped.WithLabelValues(reasonTooOld).Add(float64(n.exemplarsTooOld))
 		if n.dealt > 0 {
 			raise(&e.seenTime, n.highest)
 		}

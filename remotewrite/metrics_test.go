@@ -235,13 +235,16 @@ func TestCountersAddUp(t *testing.T) {
 
 func TestExemplarsAreCountedWhateverBecomesOfThem(t *testing.T) {
 	for _, tc := range []struct {
-		status          int
-		failed, retried int
-	}{{204, 0, 0}, {403, 3, 0}, {503, 0, 3}} {
+		status                         int
+		sent, failed, retried, dropped int
+	}{{204, 3, 0, 0, 0}, {403, 3, 3, 0, 0}, {503, 6, 0, 3, 0}, {200, 0, 0, 0, 3}} {
 		t.Run(fmt.Sprint(tc.status), func(t *testing.T) {
 			l := openLog(t, t.TempDir())
 			r := newReceiver(t, answers(tc.status))
 			cfg := remoteConfig(t, r.srv.URL)
+			if tc.dropped > 0 {
+				cfg.WriteRelabel = []*promrelabel.Config{dropSeries(".*")}
+			}
 			m := startManager(l, patience, cfg)
 			b := testTarget("a", 3)
 			part := template.Part{Block: b, Values: make([]float64, 3)}
@@ -252,9 +255,10 @@ func TestExemplarsAreCountedWhateverBecomesOfThem(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.delivered()
-			got := [4]int{m.remoteMetric("exemplars_in_total"), m.remoteMetric("exemplars_total"), m.remoteMetric("exemplars_failed_total"), m.remoteMetric("exemplars_retried_total")}
-			if want := [4]int{3, 3 + tc.retried, tc.failed, tc.retried}; got != want {
-				t.Errorf("in, sent, failed, retried: got %v, want %v", got, want)
+			got := [5]int{m.remoteMetric("exemplars_in_total"), m.remoteMetric("exemplars_total"), m.remoteMetric("exemplars_failed_total"),
+				m.remoteMetric("exemplars_retried_total"), m.remoteMetric("exemplars_dropped_total")}
+			if want := [5]int{3, tc.sent, tc.failed, tc.retried, tc.dropped}; got != want {
+				t.Errorf("in, sent, failed, retried, dropped: got %v, want %v", got, want)
 			}
 		})
 	}

@@ -608,7 +608,7 @@ func TestEverySampleIsDeliveredInOrder(t *testing.T) {
 		newModel(t, seed).run(400)
 		return
 	}
-	runs := 3000
+	runs := 1000
 	if s := os.Getenv("PROMAGENT_MODEL_RUNS"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {

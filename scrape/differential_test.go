@@ -1,8 +1,3 @@
-//go:build oracle
-
-// These tests hold the package to Prometheus's own scrape manager, which needs
-// modules that nothing else here does: hence the tag.
-
 package scrape
 
 import (

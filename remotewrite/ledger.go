@@ -2,8 +2,6 @@ package remotewrite
 
 import (
 	"time"
-
-	"promagent/wal"
 )
 
 // ledger keeps the books of one endpoint: which spans are open, where the
@@ -294,17 +292,6 @@ func (l *ledger) reshard(n int, now time.Time) {
 	l.trim()
 }
 
-// low is the lowest place that is not final.
-func (l *ledger) low() At {
-	low := l.at(0)
-	for i := range l.lanes {
-		if a := l.at(i); a.Before(low) {
-			low = a
-		}
-	}
-	return low
-}
-
 // maxPooled bounds the batches that a ledger keeps for reuse.
 const maxPooled = 64
 
@@ -322,13 +309,4 @@ func (l *ledger) recycle(b *batch) {
 		b.reset()
 		l.pool = append(l.pool, b)
 	}
-}
-
-// position is the place as a position of the log: exact in a run, the start
-// of the span in a window.
-func position(s Span, a At) wal.Pos {
-	if s.Kind == Run && s.holds(a) && a.Step > s.Start.Offset {
-		return wal.Pos{Segment: a.Segment, Offset: a.Step}
-	}
-	return s.Start
 }

@@ -202,7 +202,7 @@ func (rd *reader) body(b *body) error {
 	err := b.unpack(cfg.BodySizeLimit, func(r *limited) error {
 		err := rd.read(r, b.contentType)
 		if err != nil && r.failed == nil && (cfg.ExtraMetrics || cfg.BodySizeLimit > 0) {
-			io.Copy(io.Discard, r) // for its size; what this fails with is r.failed
+			_, _ = io.Copy(io.Discard, r) // for its size; what this fails with is r.failed
 		}
 		if rd.c.bytes = r.n; r.failed == nil {
 			return err

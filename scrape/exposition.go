@@ -59,7 +59,6 @@ type work struct {
 	columnStates []template.State
 
 	builder  *labels.Builder
-	scratch  labels.ScratchBuilder
 	clashing []string
 }
 
@@ -254,7 +253,7 @@ func (rd *reader) learn(h uint64) (uint32, error) {
 		hash := final.Hash()
 		if slot, ok = rd.m.series.find(hash); !ok {
 			f := template.Schema{}
-			if family, ok := rd.parser.Family(exposed.Get(labels.MetricName)); ok {
+			if family, ok := rd.parser.Family(exposed.Get(model.MetricNameLabel)); ok {
 				f.Family, f.Help, f.Unit, f.Type = family.Name, family.Help, family.Unit, typeName(string(family.Type))
 			}
 			slot = rd.m.series.add(final, f, hash)
@@ -309,7 +308,7 @@ func (rd *reader) finalLabels(exposed labels.Labels) (final labels.Labels, ok bo
 	if final.IsEmpty() {
 		return final, false, nil
 	}
-	if !final.Has(labels.MetricName) {
+	if !final.Has(model.MetricNameLabel) {
 		return final, false, errors.New("missing metric name (__name__ label)")
 	}
 	if !final.IsValid(cfg.ValidationScheme) {
@@ -328,17 +327,17 @@ func (rd *reader) finalLabels(exposed labels.Labels) (final labels.Labels, ok bo
 // checkLabels holds a series against the job's label limits.
 func checkLabels(l labels.Labels, cfg *JobConfig) error {
 	if n := l.Len(); cfg.LabelLimit > 0 && n > cfg.LabelLimit {
-		return labelLimitError{fmt.Sprintf("label_limit exceeded (metric: %.50s, number of labels: %d, limit: %d)", l.Get(labels.MetricName), n, cfg.LabelLimit)}
+		return labelLimitError{fmt.Sprintf("label_limit exceeded (metric: %.50s, number of labels: %d, limit: %d)", l.Get(model.MetricNameLabel), n, cfg.LabelLimit)}
 	}
 	if cfg.LabelNameLengthLimit == 0 && cfg.LabelValueLengthLimit == 0 {
 		return nil
 	}
 	return l.Validate(func(x labels.Label) error {
 		if n := len(x.Name); cfg.LabelNameLengthLimit > 0 && n > cfg.LabelNameLengthLimit {
-			return labelLimitError{fmt.Sprintf("label_name_length_limit exceeded (metric: %.50s, label name: %.50s, length: %d, limit: %d)", l.Get(labels.MetricName), x.Name, n, cfg.LabelNameLengthLimit)}
+			return labelLimitError{fmt.Sprintf("label_name_length_limit exceeded (metric: %.50s, label name: %.50s, length: %d, limit: %d)", l.Get(model.MetricNameLabel), x.Name, n, cfg.LabelNameLengthLimit)}
 		}
 		if n := len(x.Value); cfg.LabelValueLengthLimit > 0 && n > cfg.LabelValueLengthLimit {
-			return labelLimitError{fmt.Sprintf("label_value_length_limit exceeded (metric: %.50s, label name: %.50s, value: %.50q, length: %d, limit: %d)", l.Get(labels.MetricName), x.Name, x.Value, n, cfg.LabelValueLengthLimit)}
+			return labelLimitError{fmt.Sprintf("label_value_length_limit exceeded (metric: %.50s, label name: %.50s, value: %.50q, length: %d, limit: %d)", l.Get(model.MetricNameLabel), x.Name, x.Value, n, cfg.LabelValueLengthLimit)}
 		}
 		return nil
 	})

@@ -143,7 +143,7 @@ func (f *fetcher) get(ctx context.Context, t *target) (*body, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again; what it says does not matter
+		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again; what it says does not matter
 		return nil, fmt.Errorf("server returned HTTP status %s", resp.Status)
 	}
 	b := &body{raw: rawBuffers.Get().(*bytes.Buffer), contentType: resp.Header.Get("Content-Type"), encoding: resp.Header.Get("Content-Encoding"), in: f.inFlight, max: f.maxBody}
@@ -213,7 +213,7 @@ func (b *body) unpack(limit int64, f func(*limited) error) error {
 			}
 		}
 		defer func() {
-			z.Reset(nil) // lets go of the body
+			_ = z.Reset(nil) // lets go of the body
 			zstdReaders.Put(z)
 		}()
 		if err := z.Reset(r); err != nil {

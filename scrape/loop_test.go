@@ -153,15 +153,6 @@ func (w *world) of(series string) []string {
 	return out
 }
 
-func (w *world) expect(series string, want ...string) {
-	w.t.Helper()
-	if got := w.of(series); !slices.Equal(got, want) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.t.Errorf("%s:\n got %q\nwant %q\nof %q", series, got, want, slices.Sorted(maps.Keys(w.points)))
-	}
-}
-
 func (w *world) answer(f func(rw http.ResponseWriter, r *http.Request)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

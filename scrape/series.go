@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"promagent/template"
@@ -81,7 +82,7 @@ func (s *series) forgetPending() {
 // shape tells a series' own labels from those that the target brings. f has
 // the metadata.
 func (s *series) shape(final labels.Labels, f template.Schema) (*template.Schema, []string, bool) {
-	f.Name = final.Get(labels.MetricName)
+	f.Name = final.Get(model.MetricNameLabel)
 	s.target.Range(func(l labels.Label) {
 		if final.Get(l.Name) == "" {
 			f.Whole = true
@@ -91,7 +92,7 @@ func (s *series) shape(final labels.Labels, f template.Schema) (*template.Schema
 	f.Labels = make([]string, 0, final.Len())
 	own := false
 	final.Range(func(l labels.Label) {
-		if l.Name == labels.MetricName || !f.Whole && s.target.Get(l.Name) == l.Value {
+		if l.Name == model.MetricNameLabel || !f.Whole && s.target.Get(l.Name) == l.Value {
 			return
 		}
 		if l.Name == "job" || l.Name == "instance" {

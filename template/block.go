@@ -20,6 +20,7 @@ import (
 	"hash/maphash"
 	"unsafe"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -119,14 +120,14 @@ func (s *Slots) Series(lb *labels.ScratchBuilder) labels.Labels {
 	sc := s.b.Schemas[s.Schema]
 	lb.Reset()
 	if sc.Name != "" {
-		lb.Add(labels.MetricName, sc.Name)
+		lb.Add(model.MetricNameLabel, sc.Name)
 	}
 	for i, name := range sc.Labels {
 		lb.Add(name, s.b.String(s.Values[i]))
 	}
 	if !sc.Whole {
 		s.b.Target.Range(func(l labels.Label) {
-			if l.Name == labels.MetricName {
+			if l.Name == model.MetricNameLabel {
 				return
 			}
 			for _, name := range sc.Labels {

@@ -64,7 +64,7 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 		code, b = http.StatusInternalServerError, []byte(`{"status":"error","errorType":"internal","error":"cannot encode the answer"}`)
 	}
 	w.WriteHeader(code)
-	w.Write(b) // the client may be gone; there is no one else to tell
+	_, _ = w.Write(b) // the client may be gone; there is no one else to tell
 }
 
 // profiles serves the runtime's profiles under /debug/pprof/.

@@ -14,7 +14,7 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 	now := s.o.Now()
-	pageTemplate.Execute(w, struct {
+	_ = pageTemplate.Execute(w, struct {
 		Title, Version string
 		Pools          []scrape.PoolStatus
 		Remotes        []remotewrite.RemoteStatus

@@ -151,7 +151,7 @@ func (s *Server) whenReady(next http.Handler) http.Handler {
 func say(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
-	io.WriteString(w, text) // the client may be gone
+	_, _ = io.WriteString(w, text) // the client may be gone
 }
 
 func (s *Server) lifecycle(next http.HandlerFunc) http.HandlerFunc {

@@ -23,7 +23,7 @@ func parseSelector(text string) (matchers []*labels.Matcher, err error) {
 		if !model.LegacyValidation.IsValidMetricName(name) {
 			return nil, fmt.Errorf("%q is no metric name", name)
 		}
-		if err := add(labels.MatchEqual, labels.MetricName, name); err != nil {
+		if err := add(labels.MatchEqual, model.MetricNameLabel, name); err != nil {
 			return nil, err
 		}
 	}

@@ -148,7 +148,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for i, srv := range servers {
 		stopped.Go(func() {
 			if err := srv.Shutdown(grace); err != nil {
-				srv.Close() // a reader that does not end, such as a profile
+				_ = srv.Close() // a reader that does not end, such as a profile
 			}
 			s.listeners[i].Close() // where serving failed before it began
 		})

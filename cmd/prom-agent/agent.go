@@ -227,7 +227,7 @@ func setGOGC(r config.Runtime) {
 		percent = r.GoGC
 	}
 	debug.SetGCPercent(percent)
-	os.Setenv("GOGC", gogcText(percent)) // for runtimeinfo, as Prometheus does
+	_ = os.Setenv("GOGC", gogcText(percent)) // for runtimeinfo, as Prometheus does
 }
 
 // setLogLevel makes the file's level that of the log; without one it is the flag's again.

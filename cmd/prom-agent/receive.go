@@ -69,7 +69,7 @@ func receive(ctx context.Context, address string, print bool, every time.Duratio
 			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
 			if err := srv.Shutdown(grace); err != nil {
-				srv.Close() // a sender that does not finish its request
+				_ = srv.Close() // a sender that does not finish its request
 			}
 			if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 				return err
@@ -87,7 +87,7 @@ func (r *receiver) say(format string, a ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	fmt.Fprintf(r.out, format, a...)
-	r.out.Flush()
+	_ = r.out.Flush()
 }
 
 // report prints what came since last, unless nothing did.
@@ -111,7 +111,7 @@ func (r *receiver) report(last tally, d time.Duration, now time.Time) tally {
 		line += fmt.Sprintf("  %d refused", n)
 	}
 	fmt.Fprintln(r.out, line)
-	r.out.Flush()
+	_ = r.out.Flush()
 	return t
 }
 
@@ -190,7 +190,7 @@ func (r *receiver) refuse(w http.ResponseWriter, code int, err error) {
 	r.mu.Lock()
 	r.total.refused++
 	fmt.Fprintf(r.out, "refused: %v\n", err)
-	r.out.Flush()
+	_ = r.out.Flush()
 	r.mu.Unlock()
 	http.Error(w, err.Error(), code)
 }
@@ -203,6 +203,6 @@ func (r *receiver) accept(got tally, m *message) {
 	r.total.add(got)
 	if r.print {
 		m.print(r.out)
-		r.out.Flush()
+		_ = r.out.Flush()
 	}
 }

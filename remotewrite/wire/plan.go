@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"promagent/relabel"
@@ -227,7 +228,7 @@ func (p *Plans) make(b *template.Block) *BlockPlan {
 	bp := &BlockPlan{Block: b, numbers: make([]uint16, b.Len()), kept: b.Len()}
 	var target []labels.Label
 	b.Target.Range(func(l labels.Label) {
-		if l.Name != labels.MetricName && l.Value != "" {
+		if l.Name != model.MetricNameLabel && l.Value != "" {
 			target = append(target, l)
 			bp.target = append(bp.target, l.Value)
 		}
@@ -271,7 +272,7 @@ func (p *Plans) schemaShape(sc *template.Schema, target []labels.Label) *shape {
 		return slices.ContainsFunc(s.pieces, func(p piece) bool { return p.name == name })
 	}
 	if sc.Name != "" {
-		s.pieces = append(s.pieces, piece{source: fromConstant, name: labels.MetricName, value: sc.Name})
+		s.pieces = append(s.pieces, piece{source: fromConstant, name: model.MetricNameLabel, value: sc.Name})
 	}
 	for i, name := range sc.Labels {
 		s.pieces = append(s.pieces, piece{source: fromOwn, index: i, name: name})
@@ -300,18 +301,18 @@ func seriesHash(name, job, instance string) uint64 {
 }
 
 // slotHash is the hash of a slot that may bring a job or instance of its own.
-func (bp *BlockPlan) slotHash(it *template.Slots) uint64 {
-	sc := bp.Block.Schemas[it.Schema]
+func (p *BlockPlan) slotHash(it *template.Slots) uint64 {
+	sc := p.Block.Schemas[it.Schema]
 	job, instance := "", ""
 	if !sc.Whole {
-		job, instance = bp.Block.Target.Get("job"), bp.Block.Target.Get("instance")
+		job, instance = p.Block.Target.Get("job"), p.Block.Target.Get("instance")
 	}
 	for i, name := range sc.Labels {
 		switch name {
 		case "job":
-			job = bp.Block.String(it.Values[i])
+			job = p.Block.String(it.Values[i])
 		case "instance":
-			instance = bp.Block.String(it.Values[i])
+			instance = p.Block.String(it.Values[i])
 		}
 	}
 	return seriesHash(sc.Name, job, instance)

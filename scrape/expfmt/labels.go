@@ -168,7 +168,7 @@ func (p *Parser) Labels() labels.Labels {
 		m.Type, m.Unit = p.mtype, p.unit
 		m.AddToLabels(&p.builder)
 	} else {
-		p.builder.Add(labels.MetricName, m.Name)
+		p.builder.Add(model.MetricNameLabel, m.Name)
 	}
 	for _, l := range p.own.pairs {
 		name := unescape(s[l.name.start:l.name.end], true)

@@ -186,6 +186,9 @@ func TestScrapesAreSpreadAndStayWhereTheyAre(t *testing.T) {
 				targets = append(targets, at(fmt.Sprintf("t%d:1", i)))
 			}
 			w.discover("job", targets...)
+			w.mu.Lock()
+			w.requests = nil
+			w.mu.Unlock()
 			time.Sleep(60 * time.Second)
 			turns := map[string]time.Duration{}
 			counts := make([]int, 15)
@@ -215,6 +218,46 @@ func TestScrapesAreSpreadAndStayWhereTheyAre(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestFirstTargetsAreTakenOverAtOnceAndManyChangesNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job("a", nil), job("b", nil))
+		defer w.end()
+		running := func() (n int) {
+			synctest.Wait()
+			for _, p := range w.m.Pools() {
+				n += len(p.Targets)
+			}
+			return n
+		}
+		one := func(job string, targets ...model.LabelSet) {
+			w.updates <- []discovery.Update{{Job: job, Groups: []*targetgroup.Group{{Source: "s", Targets: targets}}}}
+		}
+		one("a", at("a1:1"))
+		time.Sleep(50 * time.Millisecond)
+		one("b", at("b1:1"))
+		time.Sleep(51 * time.Millisecond)
+		if n := running(); n != 2 {
+			t.Fatalf("%d targets after 100 ms, want 2", n)
+		}
+		one("a", at("a1:1"), at("a2:1"))
+		time.Sleep(4800 * time.Millisecond)
+		if n := running(); n != 2 {
+			t.Errorf("%d targets before the next turn, want 2", n)
+		}
+		time.Sleep(200 * time.Millisecond)
+		if n := running(); n != 3 {
+			t.Errorf("%d targets after 5 s, want 3", n)
+		}
+		time.Sleep(time.Minute) // quiet
+		w.apply(job("a", nil), job("b", nil), job("c", nil))
+		one("c", at("c1:1"))
+		time.Sleep(101 * time.Millisecond)
+		if n := running(); n != 4 {
+			t.Errorf("%d targets 100 ms after a quiet minute, want 4", n)
+		}
+	})
 }
 
 func TestTargetThatDoesNotAnswerIsDownAfterItsTimeout(t *testing.T) {

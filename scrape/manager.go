@@ -37,7 +37,7 @@ type Options struct {
 	Registerer         prometheus.Registerer
 	Logger             *slog.Logger // nil: nothing is logged
 	UserAgent          string
-	ReloadInterval     time.Duration // how often changed groups are taken over; default 5 s
+	ReloadInterval     time.Duration // between two times that changed groups are taken over; default 5 s
 	AdjustTimestamps   bool          // align timestamps with the schedule when they are off by no more than
 	TimestampTolerance time.Duration
 	Dial               func(ctx context.Context, network, address string) (net.Conn, error) // nil: the network's own
@@ -48,8 +48,9 @@ type Manager struct {
 	o   Options
 	env *environment
 
-	reloading sync.Mutex // one commit at a time
-	mu        sync.Mutex // guards what follows
+	changed   chan struct{} // one place: something is pending
+	reloading sync.Mutex    // one commit at a time
+	mu        sync.Mutex    // guards what follows
 	pools     map[string]*pool
 	pending   map[string]map[string]*targetgroup.Group // by job and source: changed, and not taken over yet
 	held      map[string]map[string]*targetgroup.Group // of jobs without a pool yet
@@ -72,7 +73,7 @@ func New(o Options) (*Manager, error) {
 		return nil, fmt.Errorf("register scrape metrics: %w", err)
 	}
 	man := &Manager{
-		o: o, pools: map[string]*pool{}, pending: map[string]map[string]*targetgroup.Group{}, held: map[string]map[string]*targetgroup.Group{},
+		o: o, changed: make(chan struct{}, 1), pools: map[string]*pool{}, pending: map[string]map[string]*targetgroup.Group{}, held: map[string]map[string]*targetgroup.Group{},
 		env: &environment{
 			sink: o.Sink, metrics: m, log: o.Logger, align: o.AdjustTimestamps, tolerance: o.TimestampTolerance, dial: o.Dial,
 			decode: make(chan struct{}, runtime.GOMAXPROCS(0)),
@@ -168,6 +169,7 @@ func (m *Manager) commit(cfg Config, next map[string]*prepared, unchanged map[st
 		if groups := m.held[job]; groups != nil {
 			m.pending[job] = groups
 			delete(m.held, job)
+			m.wake()
 		}
 	}
 	m.mu.Unlock()
@@ -185,12 +187,19 @@ func offsetSeed(externalLabels string) uint64 {
 	return h.Sum64()
 }
 
+// settle is how long the first change after a quiet time waits for others.
+const settle = 100 * time.Millisecond
+
 // Run takes updates over until ctx ends or updates is closed; then it stops
 // all loops. Scrapes under way are finished.
+//
+// What changes after a quiet time is taken over at once: after a start or for a
+// new pod every second counts. While changes keep coming, they are taken over
+// once per ReloadInterval.
 func (m *Manager) Run(ctx context.Context, updates <-chan []discovery.Update) error {
-	tick := time.NewTicker(m.o.ReloadInterval)
-	defer tick.Stop()
 	defer m.stop()
+	var last time.Time
+	var due <-chan time.Time
 	for {
 		select {
 		case us, ok := <-updates:
@@ -199,7 +208,12 @@ func (m *Manager) Run(ctx context.Context, updates <-chan []discovery.Update) er
 				continue
 			}
 			m.collect(us)
-		case <-tick.C:
+		case <-m.changed:
+			if due == nil {
+				due = time.After(max(min(settle, m.o.ReloadInterval), time.Until(last.Add(m.o.ReloadInterval))))
+			}
+		case <-due:
+			due, last = nil, time.Now()
 			m.apply()
 		case <-ctx.Done():
 			return nil
@@ -207,8 +221,17 @@ func (m *Manager) Run(ctx context.Context, updates <-chan []discovery.Update) er
 	}
 }
 
+// wake says that something is pending.
+func (m *Manager) wake() {
+	select {
+	case m.changed <- struct{}{}:
+	default: // it is known
+	}
+}
+
 // collect notes what has changed.
 func (m *Manager) collect(us []discovery.Update) {
+	defer m.wake()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, u := range us {

@@ -41,6 +41,14 @@ type apiError struct {
 	message string
 }
 
+// envelope is what every answer of the API looks like, as Prometheus has it.
+type envelope struct {
+	Status    string `json:"status"`
+	Data      any    `json:"data,omitempty"`
+	ErrorType string `json:"errorType,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
+
 // answer wraps what f returns in the API's envelope.
 func answer(f func(*http.Request) (any, *apiError)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -49,12 +57,12 @@ func answer(f func(*http.Request) (any, *apiError)) http.Handler {
 			writeError(w, err)
 			return
 		}
-		writeJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data})
+		writeJSON(w, http.StatusOK, envelope{Status: "success", Data: data})
 	})
 }
 
 func writeError(w http.ResponseWriter, err *apiError) {
-	writeJSON(w, err.code, map[string]string{"status": "error", "errorType": err.typ, "error": err.message})
+	writeJSON(w, err.code, envelope{Status: "error", ErrorType: err.typ, Error: err.message})
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {

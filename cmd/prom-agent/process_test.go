@@ -82,7 +82,13 @@ type process struct {
 // start runs the command; it is killed at the end of the test.
 func start(t testing.TB, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(agentBinary, args...), done: make(chan struct{}), wrote: make(chan struct{})}
+	return startCommand(t, exec.Command(agentBinary, args...))
+}
+
+// startCommand runs cmd as start does.
+func startCommand(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, done: make(chan struct{}), wrote: make(chan struct{})}
 	p.cmd.Dir = t.TempDir()
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	r, w := io.Pipe()
@@ -116,7 +122,7 @@ func start(t testing.TB, args ...string) *process {
 		p.cmd.Process.Kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("%v wrote:\n%s", args, p.output())
+			t.Logf("%v wrote:\n%s", cmd.Args, p.output())
 		}
 	})
 	return p

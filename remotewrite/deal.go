@@ -1,11 +1,13 @@
 package remotewrite
 
 import (
+	"errors"
 	"math"
 	"time"
 
 	"promagent/remotewrite/wire"
 	"promagent/template"
+	"promagent/wal"
 )
 
 // sheet is a step being dealt: the columns of its entries, copied from the
@@ -40,12 +42,14 @@ type tally struct {
 	highest                                      int64 // time of the newest sample dealt, ms
 }
 
-// load reads a step's entries. It returns the samples that could not be read.
-func (s *sheet) load(src source, st step, at At, plan func(*template.Block) *wire.BlockPlan) (missing uint64, err error) {
+// missing are the samples of a step's entries that cannot be read, by why.
+type missing struct{ corrupt, gone uint64 }
+
+// load reads a step's entries. After an error the step can be loaded again.
+func (s *sheet) load(src source, st step, at At, plan func(*template.Block) *wire.BlockPlan) (m missing, err error) {
 	s.step, s.at, s.plan, s.slots, s.live = st, at, nil, 0, 0
 	s.slot, s.column, s.k = 0, 0, 0
-	missing = st.samples
-	err = src.Load(st.entries, func(i int, p *template.Part, t int64) error {
+	err = src.LoadEach(st.entries, func(i int, p *template.Part, t int64) error {
 		if s.plan == nil {
 			s.plan, s.slots = plan(p.Block), p.Block.Len()
 		}
@@ -62,10 +66,15 @@ func (s *sheet) load(src source, st step, at At, plan func(*template.Block) *wir
 		clear(c.extras)
 		c.extras = append(c.extras[:0], p.Extra...)
 		c.extra = c.extras
-		missing -= min(missing, uint64(st.entries[i].Samples))
 		return nil
+	}, func(i int, err error) {
+		if errors.Is(err, wal.ErrGone) {
+			m.gone += uint64(st.entries[i].Samples)
+		} else {
+			m.corrupt += uint64(st.entries[i].Samples)
+		}
 	})
-	return missing, err
+	return m, err
 }
 
 // deal gives the sheet's samples to the lanes of their shards, slot by slot,

@@ -32,6 +32,7 @@ type Endpoint struct {
 	log     *slog.Logger
 	v2      bool
 	began   time.Time
+	unread  step // of the reader: what the disk did not give yet
 
 	client atomic.Pointer[Client]
 	cfg    atomic.Pointer[Config] // queue sizes and limits may change while it runs
@@ -209,9 +210,15 @@ func (e *Endpoint) read(ctx context.Context, sh *sheet) {
 	if newest == 0 {
 		newest = time.Now().UnixMilli()
 	}
+	newest = min(newest, time.Now().UnixMilli()) // a clock that was ahead
 	since := newest - max(2*cfg.Queue.BatchSendDeadline, backlogAge).Milliseconds()
-	st, v, gone, err := e.walk.advance(since)
-	e.noteLost(gone)
+	var err error
+	st, v := e.unread, stepped
+	if len(st.entries) == 0 {
+		var gone lost
+		st, v, gone, err = e.walk.advance(since)
+		e.noteLost(gone)
+	}
 	switch {
 	case err != nil:
 		e.complain("The log cannot be read; trying again", err)
@@ -220,12 +227,18 @@ func (e *Endpoint) read(ctx context.Context, sh *sheet) {
 		}
 	case v == stepped:
 		missing, err := sh.load(e.store, st, st.place(e.walk.span), e.plans.Block)
-		if err != nil {
-			e.complain("The log cannot be read", err)
+		if err != nil { // nothing of the step has been dealt
+			e.unread = st
+			e.complain("The log cannot be read; trying again", err)
+			_ = sleep(ctx, readPause, nil) // ended or not, the caller looks
+			return
 		}
-		if missing > 0 {
+		e.unread = step{}
+		from, to := st.entries[0].Time, st.entries[len(st.entries)-1].Time
+		e.noteLost(lost{samples: missing.gone, from: from, to: to, reason: lossRetention})
+		if missing.corrupt > 0 {
 			e.metrics.decodeFailures.Inc()
-			e.noteLost(lost{samples: missing, from: st.entries[0].Time, to: st.entries[len(st.entries)-1].Time, reason: lossCorrupt})
+			e.noteLost(lost{samples: missing.corrupt, from: from, to: to, reason: lossCorrupt})
 		}
 		e.metrics.recordsRead.WithLabelValues("samples").Add(float64(len(st.entries)))
 		last := st.entries[len(st.entries)-1].Time

@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -59,6 +60,7 @@ type modelLog struct {
 	samples  []*modelSample
 	count    uint64 // of samples in the log, as segments count them
 	perCall  int
+	busy     int // loads that fail
 }
 
 func (l *modelLog) roll() {
@@ -112,27 +114,43 @@ func (l *modelLog) Entries(from wal.Pos, max int) ([]record.Entry, wal.Pos, erro
 	return nil, l.end(), nil
 }
 
-func (l *modelLog) Load(es []record.Entry, f func(int, *template.Part, int64) error) error {
+func (l *modelLog) LoadEach(es []record.Entry, f func(int, *template.Part, int64) error, lost func(int, error)) error {
 	for i, e := range es {
+		if l.busy > 0 {
+			l.busy--
+			return errBusy
+		}
+		why := wal.ErrGone
 		for _, s := range l.segments {
 			if s.id != e.Pos.Segment || s.gone {
 				continue
 			}
 			for j := range s.entries {
-				if me := &s.entries[j]; me.Pos == e.Pos && !me.bad {
+				me := &s.entries[j]
+				if me.Pos != e.Pos {
+					continue
+				}
+				if why = wal.ErrCorrupt; !me.bad {
+					why = nil
 					if err := f(i, &me.part, me.Time); err != nil {
 						return err
 					}
 				}
 			}
 		}
+		if why != nil {
+			lost(i, why)
+		}
 	}
 	return nil
 }
 
+var errBusy = errors.New("the disk is busy")
+
 // modelTarget is a scrape loop: its living series and the blocks they are in.
 type modelTarget struct {
 	labels labels.Labels
+	origin uint32
 	shared bool // its series are those of another target
 	slots  map[string]modelSlot
 	blocks []*template.Block
@@ -178,10 +196,13 @@ func newModel(t *testing.T, seed uint64) *model {
 	m.log.perCall = 1 + m.rnd.IntN(12)
 	m.log.roll()
 	for i := range 1 + m.rnd.IntN(4) {
-		tg := &modelTarget{labels: labels.FromStrings("instance", strconv.Itoa(i), "job", "j"), slots: map[string]modelSlot{}}
+		tg := &modelTarget{labels: labels.FromStrings("instance", strconv.Itoa(i), "job", "j"), origin: uint32(i), slots: map[string]modelSlot{}}
 		if m.rnd.IntN(4) == 0 { // a pair with the first target
 			tg.shared = m.rnd.IntN(2) == 0
 			tg.labels = labels.FromStrings("instance", "0", "job", "j", "zone", strconv.Itoa(i))
+		}
+		if m.rnd.IntN(8) == 0 { // a twin of the first target
+			tg.labels, tg.shared = m.firstLabels(), false
 		}
 		for n := range 1 + m.rnd.IntN(9) {
 			tg.names = append(tg.names, fmt.Sprintf("m%d", n))
@@ -196,6 +217,10 @@ func newModel(t *testing.T, seed uint64) *model {
 	m.saved = first.AppendTo(nil)
 	m.start()
 	return m
+}
+
+func (m *model) firstLabels() labels.Labels {
+	return labels.FromStrings("instance", "0", "job", "j")
 }
 
 func (m *model) logf(format string, args ...any) {
@@ -284,6 +309,7 @@ func (m *model) addBlock(tg *modelTarget, names []string) {
 	}
 	slices.Sort(names)
 	b := template.NewBuilder(tg.labels)
+	b.Origin = tg.origin
 	for _, name := range names {
 		sc := template.Schema{Name: name}
 		var values []string
@@ -351,7 +377,14 @@ func (m *model) appendPart(seg *modelSegment, tg *modelTarget, b *template.Block
 func (m *model) read() verdict {
 	if !m.dealing {
 		since := m.clock - 8000
+		if m.rnd.IntN(40) == 0 {
+			m.log.busy = 1
+		}
 		st, v, gone, err := m.walk.advance(since)
+		for errors.Is(err, errBusy) {
+			m.lost += gone.samples
+			st, v, gone, err = m.walk.advance(since)
+		}
 		if err != nil {
 			m.fail("advance: %v", err)
 		}
@@ -363,11 +396,18 @@ func (m *model) read() verdict {
 			return v
 		}
 		m.logf("step %d of %v, %d entries", st.number, m.walk.span, len(st.entries))
-		missing, err := m.sheet.load(&m.log, st, st.place(m.walk.span), func(b *template.Block) *wire.BlockPlan { return m.plans[b] })
-		if err != nil {
-			m.fail("load: %v", err)
+		if m.rnd.IntN(20) == 0 {
+			m.log.busy = 1 + m.rnd.IntN(3)
 		}
-		m.lost += missing
+		for again := true; again; {
+			gone, err := m.sheet.load(&m.log, st, st.place(m.walk.span), func(b *template.Block) *wire.BlockPlan { return m.plans[b] })
+			if again = errors.Is(err, errBusy); !again {
+				if err != nil {
+					m.fail("load: %v", err)
+				}
+				m.lost += gone.corrupt + gone.gone
+			}
+		}
 		m.dealing = true
 	}
 	m.mu.Lock()

@@ -74,14 +74,14 @@ func steps(kind Kind, entries []record.Entry) []step {
 // traits say whose series a block's may be: those of every target that has a
 // pair of job and instance in common with it.
 type traits struct {
-	target uint64   // the target's label set
+	target uint64   // the loop: its target's label set and its origin
 	pairs  []uint64 // of job and instance, ascending; nil: too many to tell
 }
 
 var traitSeed = maphash.MakeSeed()
 
 func traitsOf(b *template.Block) traits {
-	tr := traits{target: b.Target.Hash()}
+	tr := traits{target: b.Target.Hash() ^ uint64(b.Origin)*0x9e3779b97f4a7c15}
 	pair := func(job, instance string) uint64 {
 		var h maphash.Hash
 		h.SetSeed(traitSeed)
@@ -127,7 +127,7 @@ func traitsOf(b *template.Block) traits {
 	return tr
 }
 
-// mayShare says whether two different targets among the blocks may have a
+// mayShare says whether two different loops among the blocks may have a
 // series in common. Grouped by block, its samples would be out of order.
 func mayShare(blocks []traits) bool {
 	owner := map[uint64]uint64{} // of a pair

@@ -18,9 +18,10 @@ type source interface {
 	// more in from's segment, or there is no such segment (any more), the
 	// entries are those of the next segment that has some.
 	Entries(from wal.Pos, max int) ([]record.Entry, wal.Pos, error)
-	// Load calls f with each entry's part. Entries are of one block,
-	// ascending. Those that cannot be read are left out.
-	Load(e []record.Entry, f func(i int, p *template.Part, t int64) error) error
+	// LoadEach calls f with each entry's part. Entries are of one block,
+	// ascending. Those that can never be read are left out and told to lost,
+	// with wal.ErrCorrupt or wal.ErrGone. An error means to try again.
+	LoadEach(e []record.Entry, f func(i int, p *template.Part, t int64) error, lost func(i int, err error)) error
 	// Before is the number of samples in the log before the segment.
 	Before(segment uint64) (uint64, bool)
 }
@@ -297,10 +298,10 @@ func (w *walk) window() (Kind, int, error) {
 		}
 		tr, ok := w.known[e.Block]
 		if !ok {
-			err := w.src.Load([]record.Entry{e}, func(_ int, p *template.Part, _ int64) error {
+			err := w.src.LoadEach([]record.Entry{e}, func(_ int, p *template.Part, _ int64) error {
 				tr, ok = traitsOf(p.Block), true
 				return nil
-			})
+			}, func(int, error) {})
 			if err != nil {
 				return 0, 0, fmt.Errorf("load block: %w", err)
 			}

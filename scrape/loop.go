@@ -54,6 +54,7 @@ type environment struct {
 	decode    chan struct{} // one place per processor: bodies are unpacked by that many at a time
 	log       *slog.Logger
 	seed      atomic.Uint64
+	origins   atomic.Uint32
 	dial      func(ctx context.Context, network, address string) (net.Conn, error) // nil: the network's own
 	align     bool
 	tolerance time.Duration
@@ -66,7 +67,7 @@ type Sink interface {
 
 func newLoop(t *target, r *rules, f *fetcher, m *memory, env *environment, fl *failureLog) *loop {
 	if m == nil {
-		m = &memory{series: series{target: t.public}, lastTime: math.MinInt64}
+		m = &memory{series: series{target: t.public, origin: env.origins.Add(1)}, lastTime: math.MinInt64}
 	}
 	return &loop{target: t, rules: r, fetcher: f, memory: m, env: env, failure: fl, stop: make(chan struct{}), done: make(chan struct{})}
 }
@@ -245,7 +246,7 @@ func (l *loop) makeBlock() {
 	if l.block != nil {
 		return
 	}
-	l.block = reportBlock(l.target.public, l.rules.cfg.ExtraMetrics)
+	l.block = reportBlock(l.target.public, l.memory.series.origin, l.rules.cfg.ExtraMetrics)
 	l.reports.Store(int64(l.block.Len()))
 	var sb labels.ScratchBuilder
 	for it := l.block.Slots(); it.Next(); {
@@ -253,8 +254,9 @@ func (l *loop) makeBlock() {
 	}
 }
 
-func reportBlock(target labels.Labels, extra bool) *template.Block {
+func reportBlock(target labels.Labels, origin uint32, extra bool) *template.Block {
 	b := template.NewBuilder(target)
+	b.Origin = origin
 	names := reportNames
 	if !extra {
 		names = names[:plainReports]

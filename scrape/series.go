@@ -17,6 +17,7 @@ import (
 // to the old one, so that order per series holds in the log.
 type series struct {
 	target labels.Labels
+	origin uint32 // of the loop
 	blocks []placed
 
 	// By slot.
@@ -198,6 +199,7 @@ func (s *series) move(rebuild, seen []bool, lines []line, meta func(*template.Sc
 		}
 		if !started {
 			mv.builder.Reset(s.target)
+			mv.builder.Origin = s.origin
 			started = true
 		}
 		if g >= fresh {

@@ -31,6 +31,7 @@ const MaxSlots = 1024
 type Block struct {
 	Target  labels.Labels // the target's labels, under the own labels of every slot whose schema is not Whole
 	Schemas []*Schema     // referred to by number from the slots
+	Origin  uint32        // tells loops apart within a process: two may have targets with the same labels
 
 	dict  string   // the dictionary's strings, one after the other
 	ends  []uint32 // end of each string in dict
@@ -144,6 +145,8 @@ func (s *Slots) Series(lb *labels.ScratchBuilder) labels.Labels {
 
 // Builder collects series for a new block.
 type Builder struct {
+	Origin uint32 // of the block
+
 	target    labels.Labels
 	schemas   []*Schema
 	schemaNum map[*Schema]uint32
@@ -173,7 +176,7 @@ func NewBuilder(target labels.Labels) *Builder {
 
 // Reset begins another block, in the memory of the last one.
 func (b *Builder) Reset(target labels.Labels) {
-	b.target = target
+	b.Origin, b.target = 0, target
 	clear(b.schemas)
 	clear(b.schemaNum)
 	clear(b.strings)
@@ -279,7 +282,7 @@ func (b *Builder) growStrings() {
 // Block returns the finished block, which keeps nothing of the builder.
 func (b *Builder) Block() *Block {
 	return &Block{
-		Target: b.target, Schemas: append([]*Schema(nil), b.schemas...),
+		Target: b.target, Origin: b.Origin, Schemas: append([]*Schema(nil), b.schemas...),
 		dict: string(b.dict), ends: append([]uint32(nil), b.ends...),
 		slots: append([]byte(nil), b.slots...), n: b.n,
 	}

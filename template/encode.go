@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -12,11 +13,13 @@ import (
 // AppendTo appends the block's encoding, from which Decode makes an equal
 // block. All numbers are uvarints; a string is its length and its bytes:
 //
+//	origin
 //	labels of the target: count, then name and value of each
 //	schemas: count, then of each: 1 when whole else 0, name, family, type, help, unit, number of labels, their names
 //	dictionary: count, the length of each string, then all strings
 //	slots: count, then of each the schema's number and a dictionary number per label
 func (b *Block) AppendTo(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(b.Origin))
 	dst = binary.AppendUvarint(dst, uint64(b.Target.Len()))
 	b.Target.Range(func(l labels.Label) {
 		dst = appendString(dst, l.Name)
@@ -88,13 +91,14 @@ func (d *decoder) string() string {
 // reads, and allocates in proportion to the body at most.
 func Decode(body []byte) (*Block, error) {
 	d := decoder{b: body}
+	origin := uint32(d.uvarint(math.MaxUint32))
 	var lb labels.ScratchBuilder
 	for range d.count() {
 		name := d.string()
 		lb.Add(name, d.string())
 	}
 	lb.Sort()
-	b := &Block{Target: lb.Labels()}
+	b := &Block{Target: lb.Labels(), Origin: origin}
 	for range d.count() {
 		if d.bad {
 			break

@@ -79,7 +79,7 @@ func TestABodyThatIsCutOffIsRefused(t *testing.T) {
 
 func TestHostileCountsAllocateLittle(t *testing.T) {
 	huge := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}
-	for at := range 4 { // labels, schemas, dictionary, slots
+	for at := range 5 { // origin, labels, schemas, dictionary, slots
 		body := append(make([]byte, at), huge...)
 		if got := testing.AllocsPerRun(10, func() {
 			if _, err := Decode(body); err == nil {

@@ -54,14 +54,14 @@ func DecodeAnchor(body []byte) (*template.Block, error) {
 	}
 	raw, err := s2.Decode(nil, body)
 	if err != nil {
-		return nil, fmt.Errorf("unpack anchor: %w", err)
+		return nil, fmt.Errorf("unpack anchor: %w: %w", errRecord, err)
 	}
 	if len(raw) == 0 || raw[0] != version {
 		return nil, fmt.Errorf("anchor of an unknown version: %w", errRecord)
 	}
 	b, err := template.Decode(raw[1:])
 	if err != nil {
-		return nil, fmt.Errorf("decode anchor: %w", err)
+		return nil, fmt.Errorf("decode anchor: %w: %w", errRecord, err)
 	}
 	return b, nil
 }

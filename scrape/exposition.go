@@ -147,7 +147,7 @@ func (rd *reader) read(body io.Reader, contentType string) error {
 		return nil // nothing exposed is a good exposition in any format
 	}
 	if format == expfmt.Unknown {
-		return formatErr
+		return contentTypeError{formatErr, contentType, fallback}
 	}
 	if rd.parser, err = newParser(format, rd.r.cfg.TypeAndUnitLabels, err); err != nil {
 		return err

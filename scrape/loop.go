@@ -203,6 +203,7 @@ func (l *loop) scrape(at time.Time) {
 	}
 	w.parts = batch.Parts[:0]
 	l.env.metrics.count(&rd.c)
+	l.complain(start, &rd.c, err)
 	if l.rules.cfg.ExtraMetrics {
 		l.env.metrics.scrapeDuration.Observe(duration.Seconds())
 	}

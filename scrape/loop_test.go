@@ -58,6 +58,12 @@ type request struct {
 // newWorld runs a Manager with the jobs. It must be in a bubble, and left with end.
 func newWorld(t *testing.T, jobs ...JobConfig) *world {
 	t.Helper()
+	return newWorldWith(t, Options{}, jobs...)
+}
+
+// newWorldWith is newWorld with options for the Manager beside those of a world.
+func newWorldWith(t *testing.T, o Options, jobs ...JobConfig) *world {
+	t.Helper()
 	w := &world{t: t, updates: make(chan []discovery.Update), ended: make(chan error), points: map[string][]point{}, order: map[string]int64{}}
 	w.serve = func(rw http.ResponseWriter, _ *http.Request) { io.WriteString(rw, "a 1\n") }
 	w.net = newPipeNet(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -68,7 +74,8 @@ func newWorld(t *testing.T, jobs ...JobConfig) *world {
 		rw.Header().Set("Content-Type", textType)
 		serve(rw, r)
 	}))
-	m, err := New(Options{Sink: sinkFunc(w.append), Dial: w.net.dial, UserAgent: "prom-agent/test"})
+	o.Sink, o.Dial, o.UserAgent = sinkFunc(w.append), w.net.dial, "prom-agent/test"
+	m, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

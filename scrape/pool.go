@@ -287,6 +287,7 @@ func (p *pool) reload(n *prepared) {
 func (t *target) takeStatus(old *target) {
 	old.mu.Lock()
 	defer old.mu.Unlock()
+	t.complaints = old.complaints
 	t.lastError, t.lastScrape, t.lastDuration, t.health = old.lastError, old.lastScrape, old.lastDuration, old.health
 }
 
@@ -325,6 +326,7 @@ type TargetStatus struct {
 	LastDuration time.Duration
 	Interval     time.Duration
 	Timeout      time.Duration
+	Refused      Refused // since the target was first seen
 	Metadata     func() []Metadata
 }
 
@@ -348,7 +350,7 @@ func (p *pool) status() PoolStatus {
 		discoveredLabels(lb, p.cfg, t.from)
 		ts := TargetStatus{
 			Discovered: lb.Labels(), Labels: t.public, URL: t.url.Redacted(), Health: t.health, LastScrape: t.lastScrape,
-			LastDuration: t.lastDuration, Interval: t.interval, Timeout: t.timeout, Metadata: l.memory.meta.list,
+			LastDuration: t.lastDuration, Interval: t.interval, Timeout: t.timeout, Refused: t.complaints.total(), Metadata: l.memory.meta.list,
 		}
 		if t.lastError != nil {
 			ts.LastError = t.lastError.Error()

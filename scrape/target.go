@@ -43,6 +43,8 @@ type target struct {
 	hash     uint64 // of labels and URL: its identity within the job
 	kin      uint64 // likewise, but however often it is scraped
 
+	complaints *complaints // shared with the target's next self after a reload
+
 	mu           sync.Mutex // guards what follows
 	from         discovered // as of the newest update
 	lastError    error
@@ -106,7 +108,7 @@ func newTarget(lb *labels.Builder, c *JobConfig, rules relabel.Rules, d discover
 	if strings.Contains(addr, "/") {
 		return nil, fmt.Errorf("%q is not a valid hostname", addr)
 	}
-	t := &target{from: d, health: HealthUnknown}
+	t := &target{from: d, health: HealthUnknown, complaints: &complaints{}}
 	var err error
 	intervalText, timeoutText := lb.Get(model.ScrapeIntervalLabel), lb.Get(model.ScrapeTimeoutLabel)
 	if t.interval, err = duration("interval", intervalText); err != nil {

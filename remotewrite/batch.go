@@ -21,7 +21,7 @@ type batch struct {
 
 // batchPart is a run of samples of one block.
 type batchPart struct {
-	plan *wire.BlockPlan
+	plan wire.BlockPlan
 	end  int // number of samples up to and with this part
 }
 
@@ -37,7 +37,7 @@ func (b *batch) len() int { return len(b.slots) + len(b.exemplars) }
 func (b *batch) samples() int { return len(b.slots) }
 
 // add appends a sample.
-func (b *batch) add(plan *wire.BlockPlan, slot int, t int64, v float64, start int64) {
+func (b *batch) add(plan wire.BlockPlan, slot int, t int64, v float64, start int64) {
 	if n := len(b.parts); n == 0 || b.parts[n-1].plan != plan {
 		b.parts = append(b.parts, batchPart{plan: plan})
 	}

@@ -15,7 +15,7 @@ import (
 type sheet struct {
 	step    step
 	at      At // of the step
-	plan    *wire.BlockPlan
+	plan    wire.BlockPlan
 	slots   int
 	columns []column
 	live    int // columns in use
@@ -46,11 +46,11 @@ type tally struct {
 type missing struct{ corrupt, gone uint64 }
 
 // load reads a step's entries. After an error the step can be loaded again.
-func (s *sheet) load(src source, st step, at At, plan func(*template.Block) *wire.BlockPlan) (m missing, err error) {
-	s.step, s.at, s.plan, s.slots, s.live = st, at, nil, 0, 0
+func (s *sheet) load(src source, st step, at At, plan func(*template.Block) wire.BlockPlan) (m missing, err error) {
+	s.step, s.at, s.plan, s.slots, s.live = st, at, wire.BlockPlan{}, 0, 0
 	s.slot, s.column, s.k = 0, 0, 0
 	err = src.LoadEach(st.entries, func(i int, p *template.Part, t int64) error {
-		if s.plan == nil {
+		if s.plan.Block == nil {
 			s.plan, s.slots = plan(p.Block), p.Block.Len()
 		}
 		if s.live == len(s.columns) {

@@ -177,7 +177,7 @@ type model struct {
 	walk    *walk
 	sheet   sheet
 	dealing bool
-	plans   map[*template.Block]*wire.BlockPlan
+	plans   map[*template.Block]wire.BlockPlan
 	tally   tally
 
 	// What is on disk.
@@ -192,7 +192,7 @@ type model struct {
 }
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), plans: map[*template.Block]*wire.BlockPlan{}, newest: map[string]int{}, clock: 1_000_000}
+	m := &model{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), plans: map[*template.Block]wire.BlockPlan{}, newest: map[string]int{}, clock: 1_000_000}
 	m.log.perCall = 1 + m.rnd.IntN(12)
 	m.log.roll()
 	for i := range 1 + m.rnd.IntN(4) {
@@ -400,7 +400,7 @@ func (m *model) read() verdict {
 			m.log.busy = 1 + m.rnd.IntN(3)
 		}
 		for again := true; again; {
-			gone, err := m.sheet.load(&m.log, st, st.place(m.walk.span), func(b *template.Block) *wire.BlockPlan { return m.plans[b] })
+			gone, err := m.sheet.load(&m.log, st, st.place(m.walk.span), func(b *template.Block) wire.BlockPlan { return m.plans[b] })
 			if again = errors.Is(err, errBusy); !again {
 				if err != nil {
 					m.fail("load: %v", err)

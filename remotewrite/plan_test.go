@@ -13,7 +13,7 @@ import (
 )
 
 // modelPlan is the plan of a block at a remote without relabelling.
-func modelPlan(t *testing.T, b *template.Block) *wire.BlockPlan {
+func modelPlan(t *testing.T, b *template.Block) wire.BlockPlan {
 	t.Helper()
 	return wire.NewPlans(relabel.Rules{}, labels.EmptyLabels()).Block(b)
 }

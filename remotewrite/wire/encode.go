@@ -20,7 +20,7 @@ type Encoder interface {
 	// Reset begins a new request.
 	Reset()
 	// Add appends the samples of a block's slot as one series.
-	Add(p *BlockPlan, slot int, s Samples)
+	Add(p BlockPlan, slot int, s Samples)
 	// Request is the protobuf message, not compressed. It is valid until the
 	// next Reset.
 	Request() []byte
@@ -38,12 +38,12 @@ func NewEncoder(v2 bool) Encoder {
 
 // cursor stands at a slot of a plan and moves on cheaply to a later one.
 type cursor struct {
-	plan *BlockPlan
+	plan BlockPlan
 	it   template.Slots
 }
 
 // seek moves to a slot and says whether the plan is another than before.
-func (c *cursor) seek(p *BlockPlan, slot int) (changed bool) {
+func (c *cursor) seek(p BlockPlan, slot int) (changed bool) {
 	changed = c.plan != p
 	if changed || c.it.Slot > slot {
 		values := c.it.Values
@@ -87,13 +87,13 @@ type encoderV1 struct {
 	long bool // the last series' length took two bytes: so will the next one's
 }
 
-func (e *encoderV1) Reset() { e.buf, e.cur.plan = e.buf[:0], nil }
+func (e *encoderV1) Reset() { e.buf, e.cur.plan = e.buf[:0], BlockPlan{} }
 
 func (e *encoderV1) Len() int { return len(e.buf) }
 
 func (e *encoderV1) Request() []byte { return e.buf }
 
-func (e *encoderV1) Add(p *BlockPlan, slot int, s Samples) {
+func (e *encoderV1) Add(p BlockPlan, slot int, s Samples) {
 	e.cur.seek(p, slot)
 	b := append(e.buf, 0x0a, 0) // timeseries
 	start := len(b) - 1
@@ -176,7 +176,7 @@ type encoderV2 struct {
 func (e *encoderV2) Reset() {
 	e.buf, e.table, e.n = e.buf[:0], append(e.table[:0], 0x22, 0), 1
 	clear(e.symbols)
-	e.cur.plan, e.shape, e.schema = nil, nil, nil
+	e.cur.plan, e.shape, e.schema = BlockPlan{}, nil, nil
 }
 
 func (e *encoderV2) Len() int { return len(e.buf) + len(e.table) }
@@ -213,7 +213,7 @@ func zeros(s []uint32, n int) []uint32 {
 	return s
 }
 
-func (e *encoderV2) Add(p *BlockPlan, slot int, s Samples) {
+func (e *encoderV2) Add(p BlockPlan, slot int, s Samples) {
 	if e.cur.seek(p, slot) {
 		e.own = zeros(e.own, p.Block.Strings())
 		e.target = zeros(e.target, len(p.target))

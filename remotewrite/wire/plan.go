@@ -13,13 +13,12 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
-	"sync"
+	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
-	"promagent/relabel"
 	"promagent/template"
 )
 
@@ -46,6 +45,9 @@ type piece struct {
 // shape is the recipe for the labels of series that differ in values only.
 type shape struct {
 	pieces []piece // sorted by name
+
+	id   string // see key
+	uses int    // by views that Plans keep; guarded by their mutex
 }
 
 // key tells shapes apart.
@@ -77,6 +79,16 @@ func (s *shape) prepare() {
 	}
 }
 
+// size is about the number of bytes that the shape and its place in Plans take.
+func (s *shape) size() int {
+	n := 160 + len(s.id)
+	for i := range s.pieces {
+		p := &s.pieces[i]
+		n += int(unsafe.Sizeof(*p)) + len(p.name) + len(p.value) + cap(p.head) + cap(p.whole)
+	}
+	return n
+}
+
 // appendLabel appends a label of a 1.x series.
 func appendLabel(dst, head []byte, value string) []byte {
 	dst = append(dst, 0x0a)
@@ -94,10 +106,17 @@ func uvarintLen(n int) int {
 	return l
 }
 
-// BlockPlan is how one remote sees a block. It is immutable.
+// BlockPlan is how one remote sees a block. It is immutable, and two of a block
+// are equal while Plans know the block. It keeps the block alive, and whoever
+// has one may use it for as long as they like.
 type BlockPlan struct {
-	Block *template.Block
+	Block *template.Block // nil: no plan
+	*view
+}
 
+// view is what a plan adds to its block. It does not refer to the block, so
+// that Plans can keep it without keeping the block alive.
+type view struct {
 	target  []string // values of the target's labels, by number
 	shapes  []*shape // by schema, then those that relabelling made
 	slots   []uint16 // by slot: number in shapes, or dropped; nil: the schema's
@@ -110,22 +129,22 @@ type BlockPlan struct {
 const dropped = 0xffff
 
 // Keep says whether the slot's series is sent at all.
-func (p *BlockPlan) Keep(slot int) bool { return p.slots == nil || p.slots[slot] != dropped }
+func (p BlockPlan) Keep(slot int) bool { return p.slots == nil || p.slots[slot] != dropped }
 
 // Kept is the number of slots that are sent.
-func (p *BlockPlan) Kept() int { return p.kept }
+func (p BlockPlan) Kept() int { return p.kept }
 
 // Hash is what shards are chosen by: of the series' name, job and instance as
 // logged, before external labels and write relabelling, so that it never
 // changes for a series.
-func (p *BlockPlan) Hash(slot int) uint64 {
+func (p BlockPlan) Hash(slot int) uint64 {
 	if p.hashes != nil {
 		return p.hashes[slot]
 	}
 	return p.bySch[p.numbers[slot]]
 }
 
-func (p *BlockPlan) shape(slot int) *shape {
+func (p BlockPlan) shape(slot int) *shape {
 	if p.slots != nil {
 		return p.shapes[p.slots[slot]]
 	}
@@ -133,7 +152,7 @@ func (p *BlockPlan) shape(slot int) *shape {
 }
 
 // Labels are the labels that the slot's series is sent with.
-func (p *BlockPlan) Labels(slot int) labels.Labels {
+func (p BlockPlan) Labels(slot int) labels.Labels {
 	var lb labels.ScratchBuilder
 	for it := p.Block.Slots(); it.Next(); {
 		if it.Slot != slot {
@@ -147,7 +166,7 @@ func (p *BlockPlan) Labels(slot int) labels.Labels {
 	return lb.Labels()
 }
 
-func (p *BlockPlan) value(pc *piece, own []uint32) string {
+func (p BlockPlan) value(pc *piece, own []uint32) string {
 	switch pc.source {
 	case fromOwn:
 		return p.Block.String(own[pc.index])
@@ -157,75 +176,19 @@ func (p *BlockPlan) value(pc *piece, own []uint32) string {
 	return pc.value
 }
 
-// Plans makes and keeps a remote's BlockPlans.
-type Plans struct {
-	rules    relabel.Rules
-	external []labels.Label // without empty ones
-
-	mu     sync.Mutex // guards what follows
-	blocks map[*template.Block]*planned
-	shapes map[string]*shape
-	uses   uint64 // look-ups so far
-}
-
-type planned struct {
-	plan *BlockPlan
-	used uint64
-}
-
-// sweepEvery is the number of look-ups after which plans that none of them
-// wanted are dropped.
-const sweepEvery = 1 << 14
-
-// NewPlans returns the plans of a remote with the given write relabelling and
-// external labels; external labels with an empty value are never attached.
-func NewPlans(rules relabel.Rules, external labels.Labels) *Plans {
-	p := &Plans{rules: rules, blocks: map[*template.Block]*planned{}, shapes: map[string]*shape{}}
-	external.Range(func(l labels.Label) {
-		if l.Value != "" {
-			p.external = append(p.external, l)
-		}
-	})
-	return p
-}
-
-// Block returns the plan of a block.
-func (p *Plans) Block(b *template.Block) *BlockPlan {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.uses++; p.uses%sweepEvery == 0 {
-		for b, e := range p.blocks {
-			if e.used+sweepEvery < p.uses {
-				delete(p.blocks, b)
-			}
-		}
-		if len(p.shapes) > sweepEvery {
-			clear(p.shapes) // those in use stay with their plans; only sharing with new ones is lost
-		}
+// size is about the number of bytes that the view and its place in Plans take,
+// without its shapes.
+func (v *view) size() int {
+	n := int(unsafe.Sizeof(*v)) + 100 + 8*cap(v.shapes) + 2*cap(v.slots) + 8*cap(v.bySch) + 8*cap(v.hashes) + 2*cap(v.numbers)
+	for _, t := range v.target {
+		n += int(unsafe.Sizeof(t)) + len(t)
 	}
-	if e := p.blocks[b]; e != nil {
-		e.used = p.uses
-		return e.plan
-	}
-	plan := p.make(b)
-	p.blocks[b] = &planned{plan, p.uses}
-	return plan
-}
-
-// intern returns the one shape of that recipe. p.mu is held.
-func (p *Plans) intern(s *shape) *shape {
-	key := s.key()
-	if have := p.shapes[key]; have != nil {
-		return have
-	}
-	s.prepare()
-	p.shapes[key] = s
-	return s
+	return n
 }
 
 // make looks at all that a block has. p.mu is held.
-func (p *Plans) make(b *template.Block) *BlockPlan {
-	bp := &BlockPlan{Block: b, numbers: make([]uint16, b.Len()), kept: b.Len()}
+func (p *Plans) make(b *template.Block) BlockPlan {
+	bp := BlockPlan{b, &view{numbers: make([]uint16, b.Len()), kept: b.Len()}}
 	var target []labels.Label
 	b.Target.Range(func(l labels.Label) {
 		if l.Name != model.MetricNameLabel && l.Value != "" {
@@ -301,7 +264,7 @@ func seriesHash(name, job, instance string) uint64 {
 }
 
 // slotHash is the hash of a slot that may bring a job or instance of its own.
-func (p *BlockPlan) slotHash(it *template.Slots) uint64 {
+func (p BlockPlan) slotHash(it *template.Slots) uint64 {
 	sc := p.Block.Schemas[it.Schema]
 	job, instance := "", ""
 	if !sc.Whole {
@@ -321,7 +284,7 @@ func (p *BlockPlan) slotHash(it *template.Slots) uint64 {
 // relabelling applies the rules to a block's slots.
 type relabelling struct {
 	p       *Plans
-	bp      *BlockPlan
+	bp      BlockPlan
 	lb      *labels.Builder
 	scratch labels.ScratchBuilder
 	local   map[*shape]uint16 // number in bp.shapes

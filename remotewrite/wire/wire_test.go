@@ -238,22 +238,6 @@ func TestShardHashFollowsNameJobAndInstanceAsLogged(t *testing.T) {
 	}
 }
 
-func TestPlansOfDeadBlocksAreDropped(t *testing.T) {
-	p := NewPlans(relabel.Rules{}, labels.EmptyLabels())
-	for range 5 * sweepEvery {
-		p.Block(block0())
-	}
-	if n := len(p.blocks); n > 3*sweepEvery {
-		t.Errorf("%d plans are kept", n)
-	}
-}
-
-func block0() *template.Block {
-	b := template.NewBuilder(labels.FromStrings("job", "j"))
-	b.Add(template.Intern(template.Schema{Name: "up"}), nil)
-	return b.Block()
-}
-
 func BenchmarkEncode(b *testing.B) {
 	tb := template.NewBuilder(labels.FromStrings("instance", "10.0.0.1:9100", "job", "cadvisor"))
 	sc := template.Intern(template.Schema{Name: "container_cpu_usage_seconds_total", Labels: []string{"container", "id", "image", "name", "namespace", "pod", "r"}})

@@ -30,10 +30,10 @@ const (
 // its owner still needs, and the owner's own state. Set is cheap; Log.Run
 // writes what has moved four times a second.
 type Cursor struct {
-	name string
-	path string
+	path string // stays when the name changes
 
 	mu    sync.Mutex // guards what follows; never held while the disk works
+	name  string     // changes under Log.cursorFiles as well: either is enough to read it
 	low   Pos
 	state []byte
 	set   bool // low and state mean something
@@ -49,7 +49,11 @@ type Cursor struct {
 }
 
 // Name is the cursor's name.
-func (c *Cursor) Name() string { return c.name }
+func (c *Cursor) Name() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.name
+}
 
 // Load returns what was last set, in this process or before; ok is false for a new cursor.
 func (c *Cursor) Load() (low Pos, state []byte, ok bool) {
@@ -76,11 +80,11 @@ func (c *Cursor) take() (payload []byte, moved bool) {
 	return c.payload(), true
 }
 
-// untake makes the next take return a payload again.
+// untake makes the next take return a payload again, if there is one.
 func (c *Cursor) untake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.dirty = true
+	c.dirty = c.set
 }
 
 // payload is name, low and state. c.mu is held.
@@ -327,6 +331,7 @@ func (l *Log) loadCursors() (highest uint64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("list cursors: %w", err)
 	}
+	var found []*Cursor
 	for _, n := range names {
 		if !strings.HasSuffix(n, cursorSuffix) {
 			continue
@@ -346,10 +351,14 @@ func (l *Log) loadCursors() (highest uint64, err error) {
 			}
 			continue
 		}
-		l.cursors[c.name] = c
+		found = append(found, c)
 		highest = max(highest, c.low.Segment)
 	}
-	return highest, nil
+	found, err = l.loadRenames(found)
+	for _, c := range found {
+		l.cursors[c.name] = c
+	}
+	return highest, err
 }
 
 // Cursor returns the cursor of that name, a new one when there is none.
@@ -364,8 +373,19 @@ func (l *Log) Cursor(name string) (*Cursor, error) {
 	return c, nil
 }
 
+// cursorPath is the file of a new cursor. A cursor that was renamed keeps its
+// file, which may be the one that the name suggests. l.mu is held.
 func (l *Log) cursorPath(name string) string {
-	return filepath.Join(l.dir, cursorDir, fmt.Sprintf("%016x%s", xxhash.Sum64String(name), cursorSuffix))
+	others := l.allCursors()
+	if l.renames != nil {
+		others = append(others, l.renames.gone...)
+	}
+	base := filepath.Join(l.dir, cursorDir, fmt.Sprintf("%016x", xxhash.Sum64String(name)))
+	path := base + cursorSuffix
+	for n := 2; slices.ContainsFunc(others, func(c *Cursor) bool { return c.path == path }); n++ {
+		path = fmt.Sprintf("%s-%d%s", base, n, cursorSuffix)
+	}
+	return path
 }
 
 // Cursors lists the names.
@@ -380,53 +400,27 @@ func (l *Log) Cursors() []string {
 	return names
 }
 
-// RemoveCursor forgets a cursor and deletes its file.
+// RemoveCursor forgets a cursor and deletes its file. With an error it is kept.
 func (l *Log) RemoveCursor(name string) error {
 	l.cursorFiles.Lock()
 	defer l.cursorFiles.Unlock()
-	return l.removeCursor(name)
-}
-
-// removeCursor is RemoveCursor. l.cursorFiles is held.
-func (l *Log) removeCursor(name string) error {
+	if err := l.finishRenames(); err != nil { // they go by the files' names
+		return err
+	}
 	l.mu.Lock()
 	c := l.cursors[name]
-	delete(l.cursors, name)
 	l.mu.Unlock()
 	if c == nil {
 		return nil
 	}
 	if err := c.remove(l.o.FS); err != nil {
+		c.untake() // the file may be gone
 		return fmt.Errorf("remove cursor %s: %w", name, err)
 	}
-	return nil
-}
-
-// RenameCursor gives a cursor another name, whose own cursor (if any) goes.
-func (l *Log) RenameCursor(from, to string) error {
-	l.cursorFiles.Lock()
-	defer l.cursorFiles.Unlock()
 	l.mu.Lock()
-	old := l.cursors[from]
+	delete(l.cursors, name)
 	l.mu.Unlock()
-	if old == nil || from == to {
-		return nil
-	}
-	low, state, ok := old.Load()
-	if err := l.removeCursor(to); err != nil {
-		return err
-	}
-	c, err := l.Cursor(to)
-	if err != nil {
-		return err
-	}
-	if ok {
-		c.Set(low, state)
-		if err := c.flush(l.o.FS, true); err != nil {
-			return err
-		}
-	}
-	return l.removeCursor(from)
+	return nil
 }
 
 // allCursors lists the cursors. l.mu is held.
@@ -442,6 +436,9 @@ func (l *Log) flushCursors(now bool) {
 	all := l.allCursors()
 	l.mu.Unlock()
 	var errs []error
+	if err := l.finishRenames(); err != nil {
+		errs = append(errs, err)
+	}
 	for _, c := range all {
 		if err := c.flush(l.o.FS, now); err != nil {
 			errs = append(errs, err)

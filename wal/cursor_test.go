@@ -158,31 +158,6 @@ func TestRemovedCursorStaysAway(t *testing.T) {
 	})
 }
 
-func TestCursorTakesAnotherName(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		disk := waltest.New()
-		r := start(t, disk, wal.Options{SyncInterval: time.Second})
-		pos := r.mustAppend(1, 10)
-		cursorOf(t, r.log, "old").Set(pos, []byte("state"))
-		cursorOf(t, r.log, "new").Set(pos, []byte("replaced"))
-		time.Sleep(time.Second)
-		if err := r.log.RenameCursor("old", "new"); err != nil {
-			t.Fatal(err)
-		}
-		if names := r.log.Cursors(); !slices.Equal(names, []string{"new"}) {
-			t.Errorf("cursors %v", names)
-		}
-		after := disk.Crash(1)
-		_ = r.stop() // fails: its disk is gone
-		if got := stateOf(t, after, "new"); got != "state" {
-			t.Errorf("new: got %q", got)
-		}
-		if got := stateOf(t, after, "old"); got != "" {
-			t.Errorf("old: got %q", got)
-		}
-	})
-}
-
 func TestCursorWhoseSyncFailedIsMadeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := waltest.New()
@@ -297,7 +272,7 @@ func TestCursorsAreUsedByManyAtOnce(t *testing.T) {
 				r.log.Cursors()
 				switch n % 20 {
 				case 7:
-					err = r.log.RenameCursor(name, "renamed")
+					err = r.log.RenameCursors(map[string]string{name: "renamed"})
 				case 14:
 					err = r.log.RemoveCursor(name)
 				}

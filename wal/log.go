@@ -96,6 +96,7 @@ type Log struct {
 	syncing  sync.Mutex // one syncs at a time
 	// cursorFiles guards the files of the cursors.
 	cursorFiles sync.Mutex
+	renames     *renames // nil: none wait; changed under both, cursorFiles and mu
 
 	reads readFiles
 }

@@ -4,20 +4,37 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 )
 
 // failureLog is a job's scrape_failure_log_file: a JSON line per failed fetch.
 type failureLog struct {
+	log *slog.Logger
+
+	mu   sync.Mutex // guards file
 	file *os.File
-	log  *slog.Logger
 }
 
-func openFailureLog(name string) (*failureLog, error) {
+// openFailureLog opens the file for lines to be added.
+func openFailureLog(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("open scrape failure log: %w", err)
 	}
-	return &failureLog{f, slog.New(slog.NewJSONHandler(f, nil))}, nil
+	return f, nil
+}
+
+func newFailureLog(file *os.File) *failureLog {
+	l := &failureLog{file: file}
+	l.log = slog.New(slog.NewJSONHandler(l, nil))
+	return l
+}
+
+// Write takes a line of log's.
+func (l *failureLog) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.file.Write(line)
 }
 
 // write notes a failed scrape; l may be nil.
@@ -27,6 +44,25 @@ func (l *failureLog) write(job string, t *target, err error) {
 	}
 }
 
+// replace goes on in another file.
+func (l *failureLog) replace(file *os.File) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.file.Close() // every line is written already
+	l.file = file
+}
+
 func (l *failureLog) close() {
-	l.file.Close() // every line is written already; a loop that still writes loses its line only
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.file.Close() // every line is written already
+}
+
+// closeAfter closes the log once the loops have ended: a scrape that outlives a
+// reload still says how it failed.
+func (l *failureLog) closeAfter(loops []*loop) {
+	for _, o := range loops {
+		<-o.done
+	}
+	l.close()
 }

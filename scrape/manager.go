@@ -99,6 +99,10 @@ func (m *Manager) Prepare(cfg Config) (commit func(), err error) {
 	m.mu.Unlock()
 	next := map[string]*prepared{}
 	unchanged := map[string]bool{}
+	files, err := openFailureLogs(cfg.Jobs)
+	if err != nil {
+		return nil, err
+	}
 	var errs []error
 	for i := range cfg.Jobs {
 		c := &cfg.Jobs[i]
@@ -110,6 +114,9 @@ func (m *Manager) Prepare(cfg Config) (commit func(), err error) {
 		p, err := prepare(c, m.o.UserAgent, m.env)
 		switch {
 		case err == nil:
+			if f := files[c.Job]; f != nil {
+				p.failure = newFailureLog(f)
+			}
 			next[c.Job] = p
 		case old != nil:
 			m.env.metrics.reloadsFailed.Inc()
@@ -117,22 +124,54 @@ func (m *Manager) Prepare(cfg Config) (commit func(), err error) {
 		default:
 			m.env.metrics.poolsFailed.Inc()
 			m.o.Logger.Error("error creating new scrape pool", "err", err, "scrape_pool", c.Job)
+			if f := files[c.Job]; f != nil {
+				f.Close() // nothing was written
+			}
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
+		closeAll(files)
 		return nil, err
 	}
-	return func() { m.commit(cfg, next, unchanged) }, nil
+	return func() { m.commit(cfg, next, unchanged, files) }, nil
 }
 
-// runs says whether the pool runs with an equal configuration.
+// openFailureLogs opens the jobs' failure logs, also of those that do not
+// change: a reload is how one goes on with a new file after the old one was
+// moved away. What a change that is dropped has opened, the garbage collector closes.
+func openFailureLogs(jobs []JobConfig) (map[string]*os.File, error) {
+	files := map[string]*os.File{}
+	for i := range jobs {
+		c := &jobs[i]
+		if c.FailureLogFile == "" {
+			continue
+		}
+		f, err := openFailureLog(c.FailureLogFile)
+		if err != nil {
+			closeAll(files)
+			return nil, fmt.Errorf("job %q: %w", c.Job, err)
+		}
+		files[c.Job] = f
+	}
+	return files, nil
+}
+
+// closeAll closes files that nothing was written to.
+func closeAll(files map[string]*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// runs says whether the pool runs with an equal configuration, after any change
+// that is under way.
 func (p *pool) runs(c *JobConfig) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	return p.cfg.equal(c)
 }
 
-func (m *Manager) commit(cfg Config, next map[string]*prepared, unchanged map[string]bool) {
+func (m *Manager) commit(cfg Config, next map[string]*prepared, unchanged map[string]bool, files map[string]*os.File) {
 	m.reloading.Lock()
 	defer m.reloading.Unlock()
 	m.env.seed.Store(offsetSeed(cfg.ExternalLabels.String()))
@@ -151,7 +190,12 @@ func (m *Manager) commit(cfg Config, next map[string]*prepared, unchanged map[st
 		return
 	}
 	for job, p := range m.pools {
-		if next[job] == nil && !unchanged[job] {
+		switch {
+		case unchanged[job]:
+			if f := files[job]; f != nil {
+				p.reopen(f)
+			}
+		case next[job] == nil:
 			delete(m.pools, job)
 			delete(m.pending, job)
 			inBackground(p.stop)

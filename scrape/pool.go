@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -22,7 +23,11 @@ type pool struct {
 	userAgent string
 	log       *slog.Logger
 
-	mu       sync.Mutex // guards what follows
+	// changing is held by whoever changes the pool, also while that waits for
+	// scrapes; mu is held for the change alone, so that who looks at the pool
+	// need not wait. Both are held to write what follows, either to read it.
+	changing sync.Mutex
+	mu       sync.Mutex
 	cfg      *JobConfig
 	relabel  relabel.Rules
 	rules    *rules
@@ -34,6 +39,8 @@ type pool struct {
 	loops    map[uint64]*loop // by the target's identity
 	stopping []*loop          // that have been told to end and may not have yet
 	stopped  bool
+
+	closing sync.WaitGroup // of failure logs
 }
 
 // source is what became of one group.
@@ -65,11 +72,6 @@ func prepare(cfg *JobConfig, userAgent string, env *environment) (*prepared, err
 	if p.fetcher, err = newFetcher(cfg, userAgent, "", env); err != nil {
 		return nil, fmt.Errorf("job %q: %w", cfg.Job, err)
 	}
-	if cfg.FailureLogFile != "" {
-		if p.failure, err = openFailureLog(cfg.FailureLogFile); err != nil {
-			return nil, fmt.Errorf("job %q: %w", cfg.Job, err)
-		}
-	}
 	return p, nil
 }
 
@@ -96,34 +98,41 @@ func (p *pool) running() []*loop {
 
 // update takes over groups that have changed; a group without targets ends its source.
 func (p *pool) update(groups map[string]*targetgroup.Group) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	if p.stopped {
 		return
 	}
 	begin := time.Now()
+	built := map[string]*source{}
 	for name, g := range groups {
-		if len(g.Targets) == 0 {
+		if len(g.Targets) > 0 {
+			built[name] = p.build(p.cfg, p.relabel, g)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, g := range groups {
+		if built[name] == nil {
 			delete(p.groups, name)
 			delete(p.sources, name)
 			continue
 		}
-		p.groups[name] = g
-		p.sources[name] = p.build(g)
+		p.groups[name], p.sources[name] = g, built[name]
 	}
 	p.sync(begin)
 }
 
-// build relabels the targets of a group. p.mu is held.
-func (p *pool) build(g *targetgroup.Group) *source {
+// build relabels the targets of a group.
+func (p *pool) build(cfg *JobConfig, rules relabel.Rules, g *targetgroup.Group) *source {
 	s := &source{}
 	lb := labels.NewBuilder(labels.EmptyLabels())
 	for i, l := range g.Targets {
 		d := discovered{target: l, group: g.Labels}
-		t, err := newTarget(lb, p.cfg, p.relabel, d)
+		t, err := newTarget(lb, cfg, rules, d)
 		switch {
 		case err != nil:
-			p.env.metrics.syncFailed.WithLabelValues(p.cfg.Job).Inc()
+			p.env.metrics.syncFailed.WithLabelValues(cfg.Job).Inc()
 			p.log.Error("Creating target failed", "err", fmt.Errorf("instance %d in group %s: %w", i, g, err))
 		case t == nil:
 			s.dropped = append(s.dropped, d)
@@ -134,7 +143,7 @@ func (p *pool) build(g *targetgroup.Group) *source {
 	return s
 }
 
-// sync makes the loops those of the sources' targets. p.mu is held.
+// sync makes the loops those of the sources' targets. Both locks are held.
 func (p *pool) sync(begin time.Time) {
 	wanted := map[uint64]*target{}
 	for _, name := range slices.Sorted(maps.Keys(p.sources)) {
@@ -176,7 +185,7 @@ func (p *pool) sync(begin time.Time) {
 	m.syncLengths.WithLabelValues(p.cfg.Job).Observe(d)
 }
 
-// start begins to scrape a target; m is what an earlier loop knew of it. p.mu is held.
+// start begins to scrape a target; m is what an earlier loop knew of it. Both locks are held.
 func (p *pool) start(t *target, m *memory) {
 	f, err := p.fetcherFor(t)
 	l := newLoop(t, p.rules, f, m, p.env, p.failure)
@@ -202,7 +211,7 @@ func (p *pool) fetcherFor(t *target) (*fetcher, error) {
 	return f, err
 }
 
-// limit fails all targets when there are too many. p.mu is held.
+// limit fails all targets when there are too many. Both locks are held.
 func (p *pool) limit() {
 	var err error
 	if n := len(p.loops); p.cfg.TargetLimit > 0 && n > p.cfg.TargetLimit {
@@ -219,68 +228,92 @@ func (p *pool) limit() {
 }
 
 // reload puts a configuration into force. Scrapes under way are finished; what
-// is known of the targets' series is kept where it stays true.
+// is known of the targets' series is kept where it stays true. While it waits
+// for the scrapes, the pool looks as it did before.
 func (p *pool) reload(n *prepared) {
 	begin := time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	keep := p.cfg.keepsCache(n.cfg)
-	for _, f := range append(slices.Collect(maps.Values(p.sockets)), p.fetcher) {
-		defer f.client.CloseIdleConnections()
-	}
-	old := p.failure
-	p.cfg, p.relabel, p.rules, p.fetcher, p.failure = n.cfg, n.relabel, n.rules, n.fetcher, n.failure
-	p.sockets = map[string]*fetcher{}
-	p.sources = map[string]*source{}
+	sources := map[string]*source{}
 	for name, g := range p.groups {
-		p.sources[name] = p.build(g)
+		sources[name] = p.build(n.cfg, n.relabel, g)
 	}
 	next, kin := map[uint64]*target{}, map[uint64]*target{}
-	for _, s := range p.sources {
+	for _, s := range sources {
 		for _, t := range s.targets {
 			next[t.hash], kin[t.kin] = t, t
 		}
 	}
-	var wg sync.WaitGroup
-	ended := map[uint64]*loop{} // by the identity of the target that comes in its place
+	how := handOver
+	if !keep {
+		how = removed // its series end, unless the new loop exposes them
+	}
+	ended := map[uint64]uint64{} // loops, by the identity of the target that comes in their place
 	for hash, l := range p.loops {
 		t := next[hash]
 		if t == nil && keep {
 			// The interval is part of the identity; what is known of the series is not.
-			if t = kin[l.target.kin]; t != nil && (p.loops[t.hash] != nil || ended[t.hash] != nil) {
-				t = nil
+			if t = kin[l.target.kin]; t != nil {
+				if _, taken := ended[t.hash]; taken || p.loops[t.hash] != nil {
+					t = nil
+				}
 			}
 		}
-		if t == nil {
-			continue // sync ends it
+		if t != nil { // else sync ends it
+			l.end(how)
+			ended[t.hash] = hash
 		}
-		delete(p.loops, hash)
-		if !keep {
-			l.end(removed) // its series end, unless the new loop exposes them
-			p.stopping = append(p.stopping, l)
-			ended[t.hash] = l
-			continue
-		}
-		l.end(handOver)
-		ended[t.hash] = l
-		wg.Go(func() { <-l.done })
 	}
-	wg.Wait()
-	for hash, l := range ended {
-		t := next[hash]
+	if keep {
+		for _, hash := range ended {
+			<-p.loops[hash].done
+		}
+	}
+	behind, old, fetchers := p.replace(n, begin, sources, next, ended, keep)
+	for _, f := range fetchers {
+		f.client.CloseIdleConnections()
+	}
+	if old != nil {
+		p.closing.Go(func() { old.closeAfter(behind) })
+	}
+	p.env.metrics.reloads.Inc()
+	p.env.metrics.reloadLength.WithLabelValues(intervalText(n.cfg.Interval)).Observe(time.Since(begin).Seconds())
+}
+
+// replace is the part of reload that is seen from outside. It returns what is
+// not in use any more, or only by the loops behind, which have yet to end.
+func (p *pool) replace(n *prepared, begin time.Time, sources map[string]*source, next map[uint64]*target, ended map[uint64]uint64, keep bool) (behind []*loop, failure *failureLog, fetchers []*fetcher) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	failure, fetchers = p.failure, append(slices.Collect(maps.Values(p.sockets)), p.fetcher)
+	p.cfg, p.relabel, p.rules, p.fetcher, p.failure = n.cfg, n.relabel, n.rules, n.fetcher, n.failure
+	p.sockets, p.sources = map[string]*fetcher{}, sources
+	loops := map[uint64]*loop{} // that go, by the identity of the target that comes
+	for to, hash := range ended {
+		loops[to] = p.loops[hash]
+		delete(p.loops, hash)
+	}
+	for to, l := range loops {
+		t := next[to]
 		t.takeStatus(l.target)
 		if keep {
 			p.start(t, l.memory)
 		} else {
 			p.start(t, nil)
+			p.stopping = append(p.stopping, l)
 		}
 	}
 	p.sync(begin)
-	if old != nil {
-		old.close()
-	}
-	p.env.metrics.reloads.Inc()
-	p.env.metrics.reloadLength.WithLabelValues(intervalText(p.cfg.Interval)).Observe(time.Since(begin).Seconds())
+	return slices.Clone(p.stopping), failure, fetchers
+}
+
+// reopen goes on with the job's failure log in file: the old one may have been
+// moved away.
+func (p *pool) reopen(file *os.File) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failure.replace(file)
 }
 
 // takeStatus goes on with what is known of the target's last scrape.
@@ -293,6 +326,7 @@ func (t *target) takeStatus(old *target) {
 
 // stop ends all loops without marking anything stale, and waits for them.
 func (p *pool) stop() {
+	p.changing.Lock()
 	p.mu.Lock()
 	p.stopped = true
 	all := append(slices.Collect(maps.Values(p.loops)), p.stopping...)
@@ -300,6 +334,7 @@ func (p *pool) stop() {
 	failure, job := p.failure, p.cfg.Job
 	p.loops, p.stopping = map[uint64]*loop{}, nil
 	p.mu.Unlock()
+	p.changing.Unlock()
 	for _, l := range all {
 		l.end(quiet)
 	}
@@ -312,6 +347,7 @@ func (p *pool) stop() {
 	if failure != nil {
 		failure.close()
 	}
+	p.closing.Wait()
 	p.env.metrics.forget(job)
 }
 

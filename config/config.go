@@ -61,7 +61,6 @@ type Config struct {
 // Runtime is the `runtime` block.
 type Runtime struct {
 	GoGC       int    // percent; -1: off
-	GoGCGiven  bool   // by the file, or by the environment variable GOGC
 	LogLevel   string // debug, info, warn or error
 	LevelGiven bool   // by the file
 }
@@ -89,11 +88,12 @@ func Load(path string, o Options) (*Config, error) {
 		Scrape:           scrape.Config{ExternalLabels: prom.GlobalConfig.ExternalLabels},
 		Discovery:        make(map[string]sd.Configs, len(jobs)),
 		OutOfOrderWindow: time.Duration(prom.StorageConfig.TSDBConfig.OutOfOrderTimeWindow) * time.Millisecond,
-		yaml:             render(prom),
 	}
 	if c.Runtime, err = runtimeOf(prom, content, envGoGC); err != nil {
 		return nil, fmt.Errorf("parsing YAML file %s: %w", path, err)
 	}
+	prom.Runtime.GoGC = c.Runtime.GoGC // shown as it is in force
+	c.yaml = render(prom)
 	for _, job := range jobs {
 		j, err := jobOf(job, o.Features)
 		if err != nil {
@@ -137,6 +137,11 @@ func notInAgentMode(path, field string) error {
 	return fmt.Errorf("parsing YAML file %s: field %s is not allowed in agent mode", path, field)
 }
 
+// DefaultGoGC is the garbage collector's percentage when neither the file nor
+// the environment gives one. Prometheus has 75: the memory budget assumes
+// less, and little garbage is made, so that collecting often is cheap.
+const DefaultGoGC = 50
+
 // envGoGC is what the process was started with: the variable is set to what is
 // in force later, which must not count as given at the next load.
 var envGoGC = os.Getenv("GOGC")
@@ -152,9 +157,12 @@ func runtimeOf(prom *promconfig.Config, content []byte, env string) (Runtime, er
 	if err := yaml.Unmarshal(content, &given); err != nil {
 		return Runtime{}, err
 	}
+	percent := prom.Runtime.GoGC
+	if given.Runtime.GoGC == nil && env == "" {
+		percent = DefaultGoGC
+	}
 	return Runtime{
-		GoGC:       prom.Runtime.GoGC,
-		GoGCGiven:  given.Runtime.GoGC != nil || env != "",
+		GoGC:       percent,
 		LogLevel:   string(prom.Runtime.LogLevel),
 		LevelGiven: given.Runtime.LogLevel != nil,
 	}, nil

@@ -53,12 +53,18 @@ func mustLoad(t *testing.T, content string) *Config {
 func TestEmptyFileGivesTheDefaults(t *testing.T) {
 	for _, content := range []string{"", "global:\n", "runtime:\n", "global: {}\nruntime: {}\n"} {
 		c := mustLoad(t, content)
-		want := Runtime{GoGC: promconfig.DefaultRuntimeConfig.GoGC, GoGCGiven: envGoGC != "", LogLevel: "info"}
+		want := Runtime{GoGC: DefaultGoGC, LogLevel: "info"}
+		if envGoGC != "" {
+			want.GoGC = promconfig.DefaultRuntimeConfig.GoGC // as of the start of this process
+		}
 		if c.Runtime != want {
 			t.Errorf("%q: runtime: got %+v, want %+v", content, c.Runtime, want)
 		}
 		if len(c.Discovery) != 0 || c.OutOfOrderWindow != 0 || !c.ExternalLabels.IsEmpty() {
 			t.Errorf("%q: got %+v, want nothing", content, c)
+		}
+		if !strings.Contains(c.YAML(), fmt.Sprintf("gogc: %d\n", c.Runtime.GoGC)) {
+			t.Errorf("%q: gogc is not shown as it is in force: %s", content, c.YAML())
 		}
 		if !strings.Contains(c.YAML(), "scrape_interval: 1m") {
 			t.Errorf("%q: the defaults are not shown: %s", content, c.YAML())
@@ -73,14 +79,17 @@ func TestRuntimeTellsWhatWasGiven(t *testing.T) {
 		want      Runtime
 	}{
 		{"", "", 0, Runtime{LogLevel: "info"}},
-		{"", "runtime: {gogc: 42}", 42, Runtime{GoGCGiven: true, LogLevel: "info"}},
-		{"", "runtime: {gogc: -1, log_level: WARN}", -1, Runtime{GoGCGiven: true, LogLevel: "warn", LevelGiven: true}},
+		{"", "runtime: {gogc: 42}", 42, Runtime{LogLevel: "info"}},
+		{"", "runtime: {gogc: -1, log_level: WARN}", -1, Runtime{LogLevel: "warn", LevelGiven: true}},
 		{"", "runtime: {log_level: debug}", 0, Runtime{LogLevel: "debug", LevelGiven: true}},
-		{"60", "", 0, Runtime{GoGCGiven: true, LogLevel: "info"}},
-		{"60", "runtime: {gogc: 75}", 75, Runtime{GoGCGiven: true, LogLevel: "info"}},
+		{"60", "", 0, Runtime{LogLevel: "info"}},
+		{"60", "runtime: {gogc: 75}", 75, Runtime{LogLevel: "info"}},
 	}
 	for _, tt := range tests {
-		if tt.want.GoGC = tt.gogc; tt.gogc == 0 {
+		switch tt.want.GoGC = tt.gogc; {
+		case tt.gogc == 0 && tt.env == "":
+			tt.want.GoGC = DefaultGoGC
+		case tt.gogc == 0:
 			tt.want.GoGC = promconfig.DefaultRuntimeConfig.GoGC // as of the start of this process
 		}
 		prom, err := promconfig.Load(tt.file, slog.New(slog.DiscardHandler))

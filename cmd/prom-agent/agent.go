@@ -85,7 +85,7 @@ func newAgent(f *flags, logger *slog.Logger) (*agent, error) {
 		MaxAge: time.Duration(f.retentionMaxTime), NoLock: f.noLockfile,
 		Logger: logger.With("component", "wal"), ObserveSync: fsync, ObserveDrop: truncate,
 	}); err != nil {
-		return nil, fmt.Errorf("open storage: %w", err)
+		return nil, fmt.Errorf("opening storage failed: %w", err)
 	}
 	nameForeignLog(f.storagePath, logger)
 	if err := a.build(registry, first, sum); err != nil {
@@ -122,7 +122,10 @@ func (a *agent) build(registry *prometheus.Registry, first *config.Config, sum s
 		Reload: a.reload.now, Quit: a.reload.quit, Build: buildInfo(), Flags: f.values,
 		Config: a.reload.yaml, Runtime: a.runtimeInfo, Pools: a.scraper.Pools, Remotes: a.sender.Status,
 	})
-	return err
+	if err != nil {
+		return fatal{"Unable to validate web configuration file", err}
+	}
+	return nil
 }
 
 func userAgent() string { return "Prometheus/" + fullVersion() }
@@ -132,7 +135,7 @@ func userAgent() string { return "Prometheus/" + fullVersion() }
 // durable, then what can be sent is sent. The server goes last.
 func (a *agent) run(ctx context.Context) error {
 	if err := a.server.Listen(); err != nil {
-		return errors.Join(err, a.journal.Close())
+		return fatal{"Unable to start web listener", errors.Join(err, a.journal.Close())}
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -144,6 +147,9 @@ func (a *agent) run(ctx context.Context) error {
 	s.start("remote write", a.sender.Run)
 	s.start("scrape", func(ctx context.Context) error { return a.scraper.Run(ctx, a.finder.Updates()) })
 	s.start("discovery", a.finder.Run)
+	if every := a.autoReload(); every > 0 {
+		a.log.Info("Automatic configuration file reloading enabled", "interval", every)
+	}
 	err := a.reload.first()
 	if err == nil {
 		a.server.SetReady()
@@ -151,7 +157,7 @@ func (a *agent) run(ctx context.Context) error {
 		s.start("reload", func(ctx context.Context) error { return a.reload.run(ctx, hup, a.autoReload()) })
 		select {
 		case <-ctx.Done():
-			a.log.Warn("Received an OS signal, exiting gracefully...")
+			a.log.Warn("Received an OS signal, exiting gracefully...", "signal", signalOf(ctx))
 		case <-a.reload.quitting:
 			a.log.Warn("Received termination request via web service, exiting gracefully...")
 		case err = <-s.failed:
@@ -169,6 +175,19 @@ func (a *agent) run(ctx context.Context) error {
 	s.stopAll()
 	a.log.Info("See you next time!")
 	return errors.Join(err, a.journal.Close())
+}
+
+// fatal is an error that ends the process, with the log line of Prometheus for it.
+type fatal struct {
+	line string
+	error
+}
+
+func (f fatal) Unwrap() error { return f.error }
+
+// signalOf names the signal that has ended ctx.
+func signalOf(ctx context.Context) string {
+	return strings.TrimSuffix(context.Cause(ctx).Error(), " signal received")
 }
 
 // autoReload is how often to look for a changed config; 0: never.
@@ -198,7 +217,7 @@ func (a *agent) load(cfg *config.Config) (commit func(), err error) {
 		sender()
 		scraper()
 		finder()
-		setGOGC(cfg.Runtime)
+		a.setGOGC(cfg.Runtime.GoGC)
 		a.setLogLevel(cfg.Runtime)
 	}, nil
 }
@@ -212,21 +231,16 @@ func (a *agent) limitMemory() {
 		memlimit.WithRatio(a.flags.memLimitRatio),
 		memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)),
 		memlimit.WithRefreshInterval(time.Duration(a.flags.memLimitRefresh)),
+		memlimit.WithLogger(a.log.With("component", "automemlimit")),
 	); err != nil {
 		a.log.Warn("Failed to set GOMEMLIMIT automatically", "component", "automemlimit", "err", err)
 	}
 }
 
-// defaultGOGC is what the memory budget assumes: little garbage is made, so
-// that collecting often is cheap. Config and environment go before it.
-const defaultGOGC = 50
-
-func setGOGC(r config.Runtime) {
-	percent := defaultGOGC
-	if r.GoGCGiven {
-		percent = r.GoGC
+func (a *agent) setGOGC(percent int) {
+	if old := debug.SetGCPercent(percent); old != percent {
+		a.log.Info("updated GOGC", "old", old, "new", percent)
 	}
-	debug.SetGCPercent(percent)
 	_ = os.Setenv("GOGC", gogcText(percent)) // for runtimeinfo, as Prometheus does
 }
 

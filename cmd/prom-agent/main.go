@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -158,12 +159,20 @@ func runAgent(ctx context.Context, f *flags, parsed *kingpin.ParseContext, app *
 		if errors.As(err, new(exitError)) {
 			return err
 		}
-		logger.Error("Cannot start", "err", err)
-		return exitError{code: 1}
+		return ended(logger, err)
 	}
 	if err := a.run(ctx); err != nil {
-		logger.Error("Ended", "err", err)
-		return exitError{code: 1}
+		return ended(logger, err)
 	}
 	return nil
+}
+
+// ended logs what has ended the agent, in Prometheus's words.
+func ended(logger *slog.Logger, err error) error {
+	line := "Fatal error"
+	if f, ok := errors.AsType[fatal](err); ok {
+		line = f.line
+	}
+	logger.Error(line, "err", err)
+	return exitError{code: 1}
 }

@@ -85,11 +85,13 @@ func start(t testing.TB, args ...string) *process {
 	return startCommand(t, exec.Command(agentBinary, args...))
 }
 
-// startCommand runs cmd as start does.
+// startCommand runs cmd as start does, in a directory of its own unless it has one.
 func startCommand(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{t: t, cmd: cmd, done: make(chan struct{}), wrote: make(chan struct{})}
-	p.cmd.Dir = t.TempDir()
+	if cmd.Dir == "" {
+		cmd.Dir = t.TempDir()
+	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	r, w := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = w, w

@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -64,13 +64,28 @@ func (r *reloader) succeeded(cfg *config.Config, sum string) {
 
 // first applies the config that the agent starts with.
 func (r *reloader) first() error {
+	begin := time.Now()
+	r.loading()
 	commit, err := r.prepare(r.current)
 	if err != nil {
 		r.failed()
-		return err
+		return fmt.Errorf("error loading config from %q: %w", r.file, r.refused(err))
 	}
 	commit()
+	r.completed(begin)
 	return nil
+}
+
+// The lines of Prometheus, which operators look for.
+func (r *reloader) loading() { r.log.Info("Loading configuration file", "filename", r.file) }
+
+func (r *reloader) completed(begin time.Time) {
+	r.log.Info("Completed loading of configuration file", "filename", r.file, "totalDuration", time.Since(begin))
+}
+
+// refused says that the stages did not take the config.
+func (r *reloader) refused(err error) error {
+	return fmt.Errorf("one or more errors occurred while applying the new configuration (--config.file=%q): %w", r.file, err)
 }
 
 func (r *reloader) failed() {
@@ -83,30 +98,25 @@ func (r *reloader) failed() {
 // apply reads the file and makes it the running config, or says why not.
 func (r *reloader) apply() error {
 	begin := time.Now()
+	r.loading()
 	sum, err := config.Checksum(r.file) // before the files are read: a change in between is seen at the next look
 	if err != nil {
 		sum = ""
 	}
 	cfg, err := config.Load(r.file, config.Options{Logger: r.log, Features: r.features})
-	var commit func()
-	if err == nil {
-		commit, err = r.prepare(cfg)
-	}
 	if err != nil {
 		r.failed()
-		return err
+		return fmt.Errorf("couldn't load configuration (--config.file=%q): %w", r.file, err)
+	}
+	commit, err := r.prepare(cfg)
+	if err != nil {
+		r.failed()
+		return r.refused(err)
 	}
 	commit()
 	r.succeeded(cfg, sum)
-	r.log.Info("Completed loading of configuration file", "filename", r.absolute(), "totalDuration", time.Since(begin))
+	r.completed(begin)
 	return nil
-}
-
-func (r *reloader) absolute() string {
-	if abs, err := filepath.Abs(r.file); err == nil {
-		return abs
-	}
-	return r.file
 }
 
 // run serves reload requests: by HTTP, by SIGHUP and, every interval (0:
@@ -153,7 +163,7 @@ func (r *reloader) reloadIfChanged() {
 		return
 	}
 	if err == nil {
-		r.log.Warn("Configuration file change detected, reloading the configuration.")
+		r.log.Info("Configuration file change detected, reloading the configuration.")
 	}
 	if err := r.apply(); err != nil {
 		r.log.Error("Error reloading config", "err", err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -78,12 +77,19 @@ func TestGOGCOfTheConfigIsAppliedAndShown(t *testing.T) {
 		if _, body := a.request("GET", "/api/v1/status/runtimeinfo"); !strings.Contains(body, `"GOGC":"`+want+`"`) {
 			t.Errorf("runtimeinfo does not show %s: %s", want, body)
 		}
+		inYAML := want
+		if want == "off" {
+			inYAML = "-1"
+		}
+		if _, body := a.request("GET", "/api/v1/status/config"); !strings.Contains(body, `\n  gogc: `+inYAML+`\n`) {
+			t.Errorf("the config does not show %s: %s", inYAML, body)
+		}
 		if got := a.metric("go_gc_gogc_percent"); want != "off" && got != want {
 			t.Errorf("go_gc_gogc_percent is %s, want %s", got, want)
 		}
 	}
 	shown("33")
-	for config, want := range map[string]string{"": fmt.Sprint(defaultGOGC), "runtime: {gogc: 120}\n": "120", "runtime: {gogc: -1}\n": "off"} {
+	for config, want := range map[string]string{"": "50", "runtime: {gogc: 120}\n": "120", "runtime: {gogc: -1}\n": "off"} {
 		writeFile(t, a.file, config)
 		a.request("POST", "/-/reload")
 		shown(want)

@@ -83,7 +83,7 @@ func TestDataDirectoryThatIsAFileEndsTheStart(t *testing.T) {
 	writeFile(t, file, "precious")
 	for _, path := range []string{file, filepath.Join(file, "below")} {
 		got := runToEnd(t, emptyConfig(t), "--storage.agent.path="+path, "--web.listen-address=127.0.0.1:0")
-		if got.code != 1 || !strings.Contains(got.stderr, "open storage: ") || !strings.Contains(got.stderr, file) || !strings.Contains(got.stderr, "not a directory") {
+		if got.code != 1 || !strings.Contains(got.stderr, "opening storage failed: ") || !strings.Contains(got.stderr, file) || !strings.Contains(got.stderr, "not a directory") {
 			t.Errorf("%s: %+v", path, got)
 		}
 	}
@@ -125,7 +125,7 @@ func TestReadOnlyDataDirectoryEndsTheStart(t *testing.T) {
 	}
 	for _, path := range []string{data, filepath.Join(dir, "new")} {
 		got := runAsNobody(t, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.agent.path="+path, "--web.listen-address=127.0.0.1:0")
-		if got.code != 1 || !strings.Contains(got.stderr, "open storage: ") || !strings.Contains(got.stderr, path) || !strings.Contains(got.stderr, "permission denied") {
+		if got.code != 1 || !strings.Contains(got.stderr, "opening storage failed: ") || !strings.Contains(got.stderr, path) || !strings.Contains(got.stderr, "permission denied") {
 			t.Errorf("%s: %+v", path, got)
 		}
 	}

@@ -289,7 +289,7 @@ func runOurs(t *testing.T, cfg JobConfig, answers []answer) *logged {
 		out = newLogged(len(answers)) // in here, for its channel to go by the fake clock
 		n := newPipeNet(play(answers))
 		defer n.shut()
-		m, err := New(Options{Sink: out, Dial: n.dial})
+		m, err := New(Options{Sink: out, Dial: n.dial, Hostname: testHost})
 		if err != nil {
 			t.Fatal(err)
 		}

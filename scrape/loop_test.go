@@ -55,6 +55,10 @@ type request struct {
 	header http.Header
 }
 
+// testHost is in place of the look-up of the machine's name, which does not
+// work with a fake clock.
+func testHost() (string, error) { return "agent.example", nil }
+
 // newWorld runs a Manager with the jobs. It must be in a bubble, and left with end.
 func newWorld(t *testing.T, jobs ...JobConfig) *world {
 	t.Helper()
@@ -74,7 +78,7 @@ func newWorldWith(t *testing.T, o Options, jobs ...JobConfig) *world {
 		rw.Header().Set("Content-Type", textType)
 		serve(rw, r)
 	}))
-	o.Sink, o.Dial, o.UserAgent = sinkFunc(w.append), w.net.dial, "prom-agent/test"
+	o.Sink, o.Dial, o.UserAgent, o.Hostname = sinkFunc(w.append), w.net.dial, "prom-agent/test", testHost
 	m, err := New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -27,6 +27,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/util/osutil"
 
 	"promagent/discovery"
 )
@@ -41,6 +43,7 @@ type Options struct {
 	AdjustTimestamps   bool          // align timestamps with the schedule when they are off by no more than
 	TimestampTolerance time.Duration
 	Dial               func(ctx context.Context, network, address string) (net.Conn, error) // nil: the network's own
+	Hostname           func() (string, error)                                               // of this machine, for the seed that spreads scrapes; nil: the fully qualified one
 }
 
 // Manager runs the jobs' pools.
@@ -67,6 +70,9 @@ func New(o Options) (*Manager, error) {
 	}
 	if o.ReloadInterval == 0 {
 		o.ReloadInterval = 5 * time.Second
+	}
+	if o.Hostname == nil {
+		o.Hostname = osutil.GetFQDN
 	}
 	m, err := newMetrics(o.Registerer)
 	if err != nil {
@@ -174,7 +180,7 @@ func (p *pool) runs(c *JobConfig) bool {
 func (m *Manager) commit(cfg Config, next map[string]*prepared, unchanged map[string]bool, files map[string]*os.File) {
 	m.reloading.Lock()
 	defer m.reloading.Unlock()
-	m.env.seed.Store(offsetSeed(cfg.ExternalLabels.String()))
+	m.env.seed.Store(offsetSeed(m.o.Hostname, cfg.ExternalLabels))
 	var wg sync.WaitGroup
 	limit := make(chan struct{}, runtime.GOMAXPROCS(0))
 	inBackground := func(f func()) {
@@ -220,14 +226,15 @@ func (m *Manager) commit(cfg Config, next map[string]*prepared, unchanged map[st
 	wg.Wait()
 }
 
-// offsetSeed makes the spread of scrapes differ between agents.
-func offsetSeed(externalLabels string) uint64 {
-	host, err := os.Hostname()
+// offsetSeed makes the spread of scrapes differ between agents. It is
+// Prometheus's: one that takes over from it scrapes at the same times.
+func offsetSeed(hostname func() (string, error), external labels.Labels) uint64 {
+	host, err := hostname()
 	if err != nil {
 		host = "localhost"
 	}
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%s%s", host, externalLabels)
+	fmt.Fprintf(h, "%s%s", host, external.String())
 	return h.Sum64()
 }
 

@@ -1,0 +1,88 @@
+package scrape
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
+	promscrape "github.com/prometheus/prometheus/scrape"
+
+	"promagent/relabel"
+)
+
+// prometheusSeed is the seed that Prometheus's own manager makes; host "" has
+// it look its name up.
+func prometheusSeed(t *testing.T, host string, external labels.Labels) uint64 {
+	t.Helper()
+	o := &promscrape.Options{}
+	// Its own switch for tests.
+	*(*string)(unsafe.Pointer(reflect.ValueOf(o).Elem().FieldByName("fqdn").UnsafeAddr())) = host
+	m, err := promscrape.NewManager(o, nil, nil, nil, newLogged(1), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := promconfig.Load("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.GlobalConfig.ExternalLabels = external
+	if err := m.ApplyConfig(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return reflect.ValueOf(m).Elem().FieldByName("offsetSeed").Uint()
+}
+
+func TestAgentsSpreadTheirScrapesAsPrometheusDoes(t *testing.T) {
+	external := labels.FromStrings("replica", "1", "cluster", "c")
+	for _, tc := range []struct {
+		host     string
+		external labels.Labels
+	}{{"agent.example", external}, {"agent.example", labels.EmptyLabels()}, {"other.example", external}} {
+		got := offsetSeed(func() (string, error) { return tc.host, nil }, tc.external)
+		if want := prometheusSeed(t, tc.host, tc.external); got != want {
+			t.Errorf("the seed of %s with %s is %d, want %d", tc.host, tc.external, got, want)
+		}
+	}
+	m, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit, err := m.Prepare(Config{ExternalLabels: external})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit()
+	if got, want := m.env.seed.Load(), prometheusSeed(t, "", external); got != want {
+		t.Errorf("the seed of this machine is %d, want %d", got, want)
+	}
+	if a, b := offsetSeed(testHost, external), offsetSeed(func() (string, error) { return "", errors.New("no name") }, external); a == b {
+		t.Error("a machine without a name has the seed of another")
+	}
+}
+
+// The turn of a target, with the parts that Prometheus makes it of.
+func TestTurnIsOfIdentityAndSeed(t *testing.T) {
+	cfg := testJob(func(c *JobConfig) { c.Interval = 15 * time.Second })
+	from := discovered{target: model.LabelSet{"__address__": "t:1"}}
+	tg, err := newTarget(labels.NewBuilder(labels.EmptyLabels()), cfg, relabel.Rules{}, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := offsetSeed(testHost, labels.EmptyLabels())
+	turn := int64((tg.hash ^ seed) % uint64(cfg.Interval))
+	for _, now := range []time.Time{time.Unix(1000, 0), time.Unix(1000, turn), time.Unix(1007, 123456789), time.Unix(1_700_000_000, 999)} {
+		d := tg.offset(now, seed)
+		if d < 0 || d > cfg.Interval {
+			t.Errorf("at %v: %v to the next turn, want no more than the interval", now, d)
+		}
+		if got := now.Add(d).UnixNano() % int64(cfg.Interval); got != turn {
+			t.Errorf("at %v: the turn is %d ns into the interval, want %d", now, got, turn)
+		}
+	}
+}

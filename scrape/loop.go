@@ -103,7 +103,7 @@ func (l *loop) run() {
 	for {
 		now := time.Now().Round(0)
 		at := now
-		if l.env.align && l.target.interval > 100*l.env.tolerance {
+		if l.env.align {
 			tolerance := min(l.env.tolerance, l.target.interval/100)
 			for now.Sub(aligned) >= l.target.interval {
 				aligned = aligned.Add(l.target.interval)

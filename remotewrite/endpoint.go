@@ -144,12 +144,7 @@ func (e *Endpoint) stateOf() State {
 		}
 		e.log.Error("The stored position cannot be read; delivery begins at the log's end", "err", err)
 	}
-	end := e.store.End()
-	s := State{Spans: []Span{{Run, end, end, e.store.Total()}}, Passed: e.store.Total()}
-	for range e.cfg.Load().Queue.MinShards {
-		s.Ats = append(s.Ats, s.Spans[0].begin())
-	}
-	return s
+	return beginning(e.store, e.cfg.Load().Queue.MinShards)
 }
 
 // Run delivers until ctx ends; then it delivers what has been read, as long as

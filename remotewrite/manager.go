@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -38,19 +37,20 @@ type Manager struct {
 
 	changed chan struct{} // endpoints are to be started
 
-	reloading sync.Mutex // one commit at a time
+	reloading sync.Mutex // one works on cursors at a time; taken before mu, and held while the disk works
 	mu        sync.Mutex // guards what follows
-	remotes   []*remote  // in force, in the file's order
 	todo      []*remote  // to be started
 	ending    []*remote  // told to end, or ended
-	orphans   map[string]time.Time
 	stopped   bool
+	remotes   []*remote            // in force, in the file's order; like orphans changed under both: either is enough to read
+	orphans   map[string]time.Time // positions that no block has, since when
 }
 
 // remote is a configured remote and its endpoint.
 type remote struct {
-	cfg      *Config
-	identity string // of its cursor
+	cfg      *Config // this and identity are changed under both of the manager's mutexes
+	identity string  // its cursor's name
+	cursor   *wal.Cursor
 	endpoint *Endpoint
 	after    []*remote // end before this one starts: they have the same cursor, or metrics of the same name
 	stopOnce sync.Once
@@ -72,21 +72,6 @@ func NewManager(store *record.Store, o Options) (*Manager, error) {
 		return nil, fmt.Errorf("register remote write metrics: %w", err)
 	}
 	return m, nil
-}
-
-// identities numbers blocks of equal identity in the file's order.
-func identities(cfgs []Config) []string {
-	ids := make([]string, len(cfgs))
-	seen := map[string]int{}
-	for i := range cfgs {
-		id := cfgs[i].Identity()
-		if seen[id]++; seen[id] > 1 {
-			ids[i] = id + "#" + strconv.Itoa(seen[id])
-		} else {
-			ids[i] = id
-		}
-	}
-	return ids
 }
 
 // Prepare checks a configuration and makes what it needs; commit puts it into
@@ -125,23 +110,33 @@ func (m *Manager) commit(cfgs []Config, clients []*Client) {
 	m.reloading.Lock()
 	defer m.reloading.Unlock()
 	m.mu.Lock()
+	stopped := m.stopped
+	m.mu.Unlock()
+	if stopped {
+		return
+	}
+	// Without m.mu: a disk that hangs must not keep anybody else waiting.
+	ids, cursors, moves := m.settle(cfgs)
+	known := m.store.Log().Cursors()
+
+	m.mu.Lock()
 	defer m.mu.Unlock()
+	old := map[string]*remote{}
+	for _, r := range m.remotes {
+		if to, ok := moves[r.identity]; ok {
+			r.identity = to
+		}
+		old[r.identity] = r
+	}
+	m.orphan(ids, known, time.Now())
 	if m.stopped {
 		return
 	}
-	ids := identities(cfgs)
-	m.renumber(cfgs, ids)
-	old := map[string]*remote{}
-	for _, r := range m.remotes {
-		old[r.identity] = r
-	}
-	m.adopt(ids, old)
 	var next, fresh []*remote
 	for i := range cfgs {
 		cfg := &cfgs[i]
 		was := old[ids[i]]
 		delete(old, ids[i])
-		delete(m.orphans, ids[i])
 		switch {
 		case was != nil && !was.ended() && was.cfg.Equal(cfg):
 			next = append(next, was)
@@ -153,22 +148,21 @@ func (m *Manager) commit(cfgs []Config, clients []*Client) {
 			next = append(next, was)
 			continue
 		}
-		r := &remote{cfg: cfg, identity: ids[i], stopping: make(chan struct{}), done: make(chan struct{})}
+		r := &remote{cfg: cfg, identity: ids[i], cursor: cursors[i], stopping: make(chan struct{}), done: make(chan struct{})}
 		next, fresh = append(next, r), append(fresh, r)
 		if was != nil {
 			was.end(inFlightGrace)
 			m.ending = append(m.ending, was)
 		}
 	}
-	for id, r := range old { // not configured any more
+	for _, r := range old { // not configured any more
 		r.end(inFlightGrace)
 		m.ending = append(m.ending, r)
-		m.orphans[id] = time.Now()
 	}
 	m.ending = slices.DeleteFunc(m.ending, (*remote).ended)
 	for _, r := range fresh {
 		for _, was := range m.ending {
-			if was.identity == r.identity || was.cfg.RemoteName == r.cfg.RemoteName {
+			if was.cursor == r.cursor || was.cfg.RemoteName == r.cfg.RemoteName {
 				r.after = append(r.after, was)
 			}
 		}
@@ -181,88 +175,18 @@ func (m *Manager) commit(cfgs []Config, clients []*Client) {
 	}
 }
 
-// renumber moves the positions of running remotes with blocks of equal identity
-// along with their blocks, when these have moved in the file. m.mu is held.
-func (m *Manager) renumber(cfgs []Config, ids []string) {
-	to := map[*remote]string{}
-	taken := map[string]bool{}
-	free := map[string]bool{}
-	for i := range cfgs {
-		for _, r := range m.remotes {
-			if r.identity != ids[i] && to[r] == "" && r.cfg.Equal(&cfgs[i]) {
-				to[r], taken[ids[i]], free[r.identity] = ids[i], true, true
-				break
-			}
-		}
-	}
-	if len(to) == 0 {
-		return
-	}
-	for id := range taken {
-		delete(free, id)
-	}
-	for _, r := range m.remotes { // those whose numbers are wanted get the ones left
-		if to[r] != "" || !taken[r.identity] {
+// orphan notes the positions that no block has. m.reloading and m.mu are held.
+func (m *Manager) orphan(ids, known []string, now time.Time) {
+	orphans := map[string]time.Time{}
+	for _, id := range known {
+		if slices.Contains(ids, id) {
 			continue
 		}
-		left := slices.Min(slices.Collect(maps.Keys(free)))
-		delete(free, left)
-		to[r] = left
-	}
-	// By way of a name that none has: two may swap theirs.
-	for _, name := range []func(id string) string{func(id string) string { return "moving:" + id }, func(id string) string { return id }} {
-		for _, r := range m.remotes {
-			if to[r] == "" {
-				continue
-			}
-			if err := m.store.Log().RenameCursor(r.identity, name(to[r])); err != nil {
-				m.o.Logger.Error("The position of a remote could not be moved", "remote_name", r.cfg.RemoteName, "err", err)
-				continue
-			}
-			r.identity = name(to[r])
+		if orphans[id] = m.orphans[id]; orphans[id].IsZero() {
+			orphans[id] = now
 		}
 	}
-}
-
-// adopt gives a new remote the position of the one that the same change has
-// orphaned, when there is one of each: its URL or name was edited. m.mu is held.
-func (m *Manager) adopt(ids []string, old map[string]*remote) {
-	known := m.store.Log().Cursors()
-	var fresh, orphaned []string
-	for _, id := range ids {
-		if !slices.Contains(known, id) {
-			fresh = append(fresh, id)
-		}
-	}
-	if len(m.remotes) > 0 {
-		for id := range old {
-			if !slices.Contains(ids, id) {
-				orphaned = append(orphaned, id)
-			}
-		}
-	} else { // at the start: what the process before has left
-		for _, id := range known {
-			if !slices.Contains(ids, id) {
-				orphaned = append(orphaned, id)
-			}
-		}
-		for _, id := range orphaned {
-			m.orphans[id] = time.Now()
-		}
-	}
-	if len(fresh) != 1 || len(orphaned) != 1 {
-		return
-	}
-	m.o.Logger.Info("A remote takes over the position of the one that it replaces", "new", fresh[0], "old", orphaned[0])
-	if r := old[orphaned[0]]; r != nil {
-		delete(old, orphaned[0])
-		r.identity = fresh[0]
-		old[fresh[0]] = r
-	}
-	delete(m.orphans, orphaned[0])
-	if err := m.store.Log().RenameCursor(orphaned[0], fresh[0]); err != nil {
-		m.o.Logger.Error("The position could not be taken over", "err", err)
-	}
+	m.orphans = orphans
 }
 
 // ended says whether the remote is not sent to any more.
@@ -292,6 +216,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
+	idle := make(chan struct{}, 1) // nobody forgets orphans just now
+	idle <- struct{}{}
 	for {
 		m.mu.Lock()
 		todo := m.todo
@@ -303,7 +229,14 @@ func (m *Manager) Run(ctx context.Context) error {
 		select {
 		case <-m.changed:
 		case <-tick.C:
-			m.forgetOrphans(time.Now())
+			select {
+			case <-idle:
+				wg.Go(func() { // its disk may hang
+					m.forgetOrphans(time.Now())
+					idle <- struct{}{}
+				})
+			default:
+			}
 		case <-ctx.Done():
 			m.mu.Lock()
 			m.stopped = true
@@ -333,11 +266,10 @@ func (m *Manager) runRemote(ctx context.Context, r *remote) {
 	m.mu.Lock()
 	r.after = nil
 	cfg := r.cfg
-	cursor, err := m.store.Log().Cursor(r.identity)
 	m.mu.Unlock()
 	log := m.o.Logger.With("remote_name", cfg.RemoteName)
-	if err != nil {
-		log.Error("The remote's position cannot be kept; it is not sent to", "err", err)
+	if r.cursor == nil {
+		log.Error("The remote is not sent to: its position cannot be kept")
 		return
 	}
 	metrics, err := newMetrics(m.o.Registerer, cfg.RemoteName, cfg.URL.Redacted())
@@ -346,7 +278,7 @@ func (m *Manager) runRemote(ctx context.Context, r *remote) {
 		return
 	}
 	defer metrics.unregister()
-	e, err := newEndpoint(cfg, m.store, cursor, metrics, m.o.UserAgent, m.o.Logger)
+	e, err := newEndpoint(cfg, m.store, r.cursor, metrics, m.o.UserAgent, m.o.Logger)
 	if err != nil {
 		log.Error("The remote cannot be sent to", "err", err)
 		return
@@ -370,16 +302,20 @@ func (m *Manager) runRemote(ctx context.Context, r *remote) {
 
 // forgetOrphans lets go of positions that nobody has wanted for a while.
 func (m *Manager) forgetOrphans(now time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for id, since := range m.orphans {
+	m.reloading.Lock()
+	defer m.reloading.Unlock()
+	for id, since := range maps.Clone(m.orphans) {
 		if now.Sub(since) < orphanGrace {
 			continue
 		}
-		delete(m.orphans, id)
+		m.sayUndelivered("The position of a remote that is gone is given up", id, m.cursor(id))
 		if err := m.store.Log().RemoveCursor(id); err != nil {
-			m.o.Logger.Error("The position of a remote that is gone could not be removed", "remote", id, "err", err)
+			m.o.Logger.Error("The position of a remote that is gone could not be removed; trying again", "remote", id, "err", err)
+			continue
 		}
+		m.mu.Lock()
+		delete(m.orphans, id)
+		m.mu.Unlock()
 	}
 }
 
@@ -394,7 +330,13 @@ type RemoteStatus struct {
 	BehindSeconds float64 `json:"behindSeconds"`
 	LostSamples   uint64  `json:"lostSamples"`
 	Failing       bool    `json:"failing"` // between two attempts
-	Position      wal.Pos `json:"position"`
+
+	RefusedSamples uint64    `json:"refusedSamples"`
+	Refusing       bool      `json:"refusing"` // a sample within the last minute
+	LastError      string    `json:"lastError,omitempty"`
+	LastErrorTime  time.Time `json:"lastErrorTime,omitzero"`
+
+	Position wal.Pos `json:"position"`
 }
 
 // Status describes the remotes in the file's order.
@@ -427,6 +369,7 @@ func (m *Manager) Status() []RemoteStatus {
 				s.BehindSamples, s.BehindSeconds = samples, age.Seconds()
 			}
 			s.LostSamples, s.Failing = e.lost.Load(), e.failing.Load() > 0
+			e.replies.read(&s, now)
 		}
 		out = append(out, s)
 	}

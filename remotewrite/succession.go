@@ -1,0 +1,289 @@
+package remotewrite
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"promagent/wal"
+	"promagent/wal/record"
+)
+
+// identities numbers blocks of equal identity in the file's order.
+func identities(cfgs []Config) []string {
+	ids := make([]string, len(cfgs))
+	seen := map[string]int{}
+	for i := range cfgs {
+		id := cfgs[i].Identity()
+		if seen[id]++; seen[id] > 1 {
+			ids[i] = id + "#" + strconv.Itoa(seen[id])
+		} else {
+			ids[i] = id
+		}
+	}
+	return ids
+}
+
+// unnumbered is an identity without the number that identities gave it.
+func unnumbered(id string) string {
+	if i := strings.LastIndexByte(id, '#'); i >= 0 {
+		if _, err := strconv.Atoi(id[i+1:]); err == nil {
+			return id[:i]
+		}
+	}
+	return id
+}
+
+// place is where a remote's position is: its cursor's name, and the block that
+// it was delivered under; nil when that was in an earlier process.
+type place struct {
+	identity string
+	cfg      *Config
+}
+
+// moves says which cursors get other names, from key to value, so that every
+// position follows its remote: blocks of equal identity may have changed
+// places, and a block whose name or URL was edited takes the position over that
+// nobody else has any more. m.reloading is held.
+func (m *Manager) moves(cfgs []Config, ids, known []string) map[string]string {
+	moves := m.renumbered(cfgs, ids)
+	final := func(id string) string {
+		if to, ok := moves[id]; ok {
+			return to
+		}
+		return id
+	}
+	has := map[string]bool{}
+	for _, id := range known {
+		has[final(id)] = true
+	}
+	var fresh []int
+	for i, id := range ids {
+		if !has[id] {
+			fresh = append(fresh, i)
+		}
+	}
+	var left []place
+	for _, r := range m.remotes {
+		if !slices.Contains(ids, final(r.identity)) {
+			left = append(left, place{r.identity, r.cfg})
+		}
+	}
+	if len(m.remotes) == 0 { // at the start: what the process before has left
+		for _, id := range known {
+			if !slices.Contains(ids, id) {
+				left = append(left, place{identity: id})
+			}
+		}
+	}
+	take := func(i int, p place) {
+		moves[p.identity] = ids[i]
+		m.o.Logger.Info("A remote takes over the position of the one that it replaces", "new", ids[i], "old", p.identity)
+	}
+	for _, same := range []func(*Config, place) bool{sameURL, sameName, sameButURL} {
+		fresh = slices.DeleteFunc(fresh, func(i int) bool {
+			n := slices.IndexFunc(left, func(p place) bool { return same(&cfgs[i], p) })
+			if n < 0 {
+				return false
+			}
+			take(i, left[n])
+			left = slices.Delete(left, n, n+1)
+			return true
+		})
+	}
+	if len(fresh) == 1 && len(left) == 1 {
+		take(fresh[0], left[0])
+	}
+	return moves
+}
+
+// sameURL says whether only the name tells the two apart: URL and tenant are the same.
+func sameURL(cfg *Config, p place) bool {
+	c := *cfg
+	c.Name = ""
+	if p.cfg == nil {
+		return c.Identity() == unnumbered(p.identity)
+	}
+	was := *p.cfg
+	was.Name = ""
+	return c.Identity() == was.Identity()
+}
+
+func sameName(cfg *Config, p place) bool { return p.cfg != nil && p.cfg.RemoteName == cfg.RemoteName }
+
+// sameButURL says whether nothing but the URL was edited, and what follows from it.
+func sameButURL(cfg *Config, p place) bool {
+	if p.cfg == nil {
+		return false
+	}
+	c := *cfg
+	c.URL, c.Hash, c.RemoteName = p.cfg.URL, p.cfg.Hash, p.cfg.RemoteName
+	return c.Equal(p.cfg)
+}
+
+// renumbered are the moves of remotes with blocks of equal identity whose
+// blocks have moved in the file. m.reloading is held.
+func (m *Manager) renumbered(cfgs []Config, ids []string) map[string]string {
+	moves := map[string]string{}
+	taken := map[string]bool{}
+	for i := range cfgs {
+		for _, r := range m.remotes {
+			if _, moved := moves[r.identity]; !moved && r.identity != ids[i] && r.cfg.Equal(&cfgs[i]) {
+				moves[r.identity], taken[ids[i]] = ids[i], true
+				break
+			}
+		}
+	}
+	var free []place
+	for _, r := range m.remotes {
+		if _, moved := moves[r.identity]; moved && !taken[r.identity] {
+			free = append(free, place{r.identity, r.cfg})
+		}
+	}
+	for _, r := range m.remotes { // those whose numbers are wanted get the ones left
+		if _, moved := moves[r.identity]; moved || !taken[r.identity] {
+			continue
+		}
+		i := max(0, slices.IndexFunc(free, func(p place) bool { return p.cfg.Identity() == r.cfg.Identity() }))
+		moves[r.identity] = free[i].identity
+		free = slices.Delete(free, i, i+1)
+	}
+	return moves
+}
+
+// unmoved are the names that the blocks' positions have when nothing has moved.
+func unmoved(ids []string, moves map[string]string) []string {
+	from := map[string]string{}
+	for was, id := range moves {
+		from[id] = was
+	}
+	out := slices.Clone(ids)
+	for i, id := range ids {
+		if was, ok := from[id]; ok {
+			out[i] = was
+			continue
+		}
+		for moves[id] != "" { // its name is kept by another: the one at the end of the chain is free
+			id = moves[id]
+		}
+		out[i] = id
+	}
+	return out
+}
+
+// settle gives every block its position, and returns the names of their
+// cursors, the cursors, and which were renamed. A remote without a position
+// begins at the log's end as it is now. It works on files, which may take
+// long. m.reloading is held.
+func (m *Manager) settle(cfgs []Config) (ids []string, cursors []*wal.Cursor, moves map[string]string) {
+	log := m.store.Log()
+	known := log.Cursors()
+	before := make([]*wal.Cursor, len(known))
+	for i, id := range known {
+		before[i] = m.cursor(id)
+	}
+	ids = identities(cfgs)
+	moves = m.moves(cfgs, ids, known)
+	if err := log.RenameCursors(moves); err != nil {
+		m.o.Logger.Error("The positions of remotes could not be renamed; the next reload tries it again", "err", err)
+		ids, moves = unmoved(ids, moves), nil
+	}
+	replaced := map[string]bool{}
+	for _, id := range moves {
+		replaced[id] = moves[id] == ""
+	}
+	for i, id := range known {
+		now := id
+		if to, ok := moves[id]; ok {
+			now = to
+		}
+		switch {
+		case replaced[id]:
+			m.sayUndelivered("The position of a remote that is gone is given up: another has its number", id, before[i])
+		case !slices.Contains(ids, now) && m.orphans[id].IsZero():
+			m.sayUndelivered("A remote is gone; its position is kept for a while", id, before[i])
+		}
+	}
+	for i, id := range ids {
+		c := m.cursor(id)
+		if c != nil {
+			if _, _, ok := c.Load(); !ok {
+				s := beginning(m.store, cfgs[i].Queue.MinShards)
+				c.Set(s.Low(), s.AppendTo(nil))
+			}
+		}
+		cursors = append(cursors, c)
+	}
+	return ids, cursors, moves
+}
+
+// cursor is the cursor of that name; nil when there can be none.
+func (m *Manager) cursor(id string) *wal.Cursor {
+	c, err := m.store.Log().Cursor(id)
+	if err != nil {
+		m.o.Logger.Error("The position of a remote cannot be kept", "remote", id, "err", err)
+		return nil
+	}
+	return c
+}
+
+// beginning is the state of an endpoint that begins at the log's end.
+func beginning(store *record.Store, shards int) State {
+	total, end := store.Total(), store.End()
+	for store.Total() != total { // the two belong together
+		total, end = store.Total(), store.End()
+	}
+	s := State{Spans: []Span{{Run, end, end, total}}, Passed: total}
+	for range max(1, shards) {
+		s.Ats = append(s.Ats, s.Spans[0].begin())
+	}
+	return s
+}
+
+// sayUndelivered logs what has become of a position, loudly when its remote
+// has not got everything. m.reloading is held.
+func (m *Manager) sayUndelivered(what, id string, c *wal.Cursor) {
+	samples := m.undelivered(id, c)
+	level := slog.LevelInfo
+	if samples > 0 {
+		level = slog.LevelWarn
+	}
+	m.o.Logger.Log(context.Background(), level, what, "remote", id, "undelivered_samples", samples)
+}
+
+// undelivered is how many samples of the log a remote has not got.
+func (m *Manager) undelivered(id string, c *wal.Cursor) uint64 {
+	m.mu.Lock()
+	var e *Endpoint
+	for _, r := range m.remotes {
+		if r.identity == id {
+			e = r.endpoint
+		}
+	}
+	m.mu.Unlock()
+	if e != nil && e.running() {
+		n, _ := e.behind(time.Now())
+		return n
+	}
+	if c == nil {
+		return 0
+	}
+	var s State
+	if _, b, ok := c.Load(); !ok || s.Decode(b) != nil {
+		return 0
+	}
+	if total := m.store.Total(); total > s.Passed {
+		return total - s.Passed
+	}
+	return 0
+}
+
+// running says whether the endpoint knows where it is.
+func (e *Endpoint) running() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.led != nil
+}

@@ -17,8 +17,12 @@ import (
 // sample. The log may be in use; nothing of it is changed. Damage is told, on
 // messages where it is not part of what is asked for, and ends with exit code 1.
 func inspectLog(out, messages io.Writer, dir string, dump bool) (err error) {
+	if err := logIn(dir); err != nil {
+		return err
+	}
 	faults := &faultCounter{Handler: slog.NewTextHandler(messages, &slog.HandlerOptions{Level: slog.LevelWarn})}
-	store, stop, err := record.OpenReadOnly(dir, slog.New(faults))
+	logger := slog.New(faults)
+	store, stop, err := record.OpenReadOnly(dir, logger)
 	if err != nil {
 		return fmt.Errorf("open log in %s: %w", dir, err)
 	}
@@ -29,7 +33,7 @@ func inspectLog(out, messages io.Writer, dir string, dump bool) (err error) {
 		err = store.Dump(lines)
 		unreadable = lines.notes
 	} else {
-		unreadable, err = summarise(out, store)
+		unreadable, err = summarise(out, store, logger)
 	}
 	switch {
 	case err != nil:
@@ -77,7 +81,7 @@ func (c *noteCounter) Write(p []byte) (int, error) {
 
 // summarise prints a line for each segment and each remote's position, and
 // returns how many frames cannot be read.
-func summarise(out io.Writer, store *record.Store) (unreadable int, err error) {
+func summarise(out io.Writer, store *record.Store, logger *slog.Logger) (unreadable int, err error) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "segment\tfrom\tto\tseries\tsamples\trecords\tanchors\tbytes\tbytes/sample\tdamage\t")
 	var samples uint64
@@ -109,12 +113,17 @@ func summarise(out io.Writer, store *record.Store) (unreadable int, err error) {
 		if err != nil {
 			return unreadable, err
 		}
-		low, _, ok := c.Load()
+		_, state, ok := c.Load()
 		if !ok {
 			fmt.Fprintf(out, "remote %s: no position\n", name)
 			continue
 		}
-		fmt.Fprintf(out, "remote %s: needs segment %d from offset %d on\n", name, low.Segment, low.Offset)
+		p, err := positionOf(store, state)
+		if err != nil {
+			logger.Warn("A remote's position cannot be read", "remote", name, "err", err)
+			continue
+		}
+		printPosition(out, name, p, time.Now())
 	}
 	return unreadable, nil
 }

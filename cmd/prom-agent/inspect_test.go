@@ -2,13 +2,17 @@ package main
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // writtenLog runs an agent for a few scrapes, ends it, and returns its data directory.
@@ -73,8 +77,9 @@ func TestInspectOfALogThatIsWhole(t *testing.T) {
 	if summary.code != 0 || summary.stderr != "" || !regexp.MustCompile(`(?m) none *$`).MatchString(summary.stdout) {
 		t.Errorf("%+v", summary)
 	}
-	if !regexp.MustCompile(`(?m)^remote \S*central: needs segment 1 from offset \d+ on$`).MatchString(summary.stdout) {
-		t.Errorf("the remote's position is not told:\n%s", summary.stdout)
+	told := regexp.MustCompile(`(?m)^remote \S*central: 0 samples final, (\d+) pending, the oldest \d+m?\d*s old; keeps segment 1 from offset \d+ on$`).FindStringSubmatch(summary.stdout)
+	if told == nil || told[1] != strconv.Itoa(total(t, summary.stdout)) {
+		t.Errorf("the remote's position is not told, or not all is pending:\n%s", summary.stdout)
 	}
 	dump := executed(t, "wal", "inspect", data, "--dump")
 	if dump.code != 0 || dump.stderr != "" {
@@ -183,13 +188,73 @@ func TestInspectWithoutALog(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file, "")
 	empty := t.TempDir()
-	for path, want := range map[string]string{filepath.Join(empty, "none"): "no log here", empty: "no log here", file: "not a directory"} {
+	prometheus := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(prometheus, "wal"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(prometheus, "wal", "00000000"), "")
+	const none, foreign = "no prom-agent log in ", "it holds a Prometheus WAL"
+	for path, want := range map[string]string{
+		filepath.Join(empty, "none"): none, empty: none, file: "not a directory", filepath.Join(empty, "log"): "the directory above",
+		prometheus: foreign, filepath.Join(prometheus, "wal"): foreign,
+	} {
 		got := executed(t, "wal", "inspect", path)
 		if got.code != 1 || !strings.Contains(got.stderr, path) || !strings.Contains(got.stderr, want) || got.stdout != "" {
 			t.Errorf("%s: %+v, want %q", path, got, want)
 		}
+		if strings.Contains(got.stderr, foreign) != (want == foreign) {
+			t.Errorf("%s: %s", path, got.stderr)
+		}
 	}
 	if left := contents(t, empty); len(left) != 0 {
 		t.Errorf("files were made: %v", left)
+	}
+}
+
+func TestInspectTellsWhatARemoteHas(t *testing.T) {
+	target, scrapes := exporter(t)
+	var refuse atomic.Bool
+	remote := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if refuse.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer remote.Close()
+	a := startAgent(t, "scrape_configs:\n"+job("a", target)+"remote_write: [{url: '"+remote.URL+"', name: central, queue_config: {batch_send_deadline: 50ms}}]\n")
+	line := regexp.MustCompile(`(?m)^remote \S*central: (\d+) samples final, (\d+) pending(?:, the oldest (\S+) old)?; keeps`)
+	inspect := func() (final, pending, samples int, age time.Duration) {
+		t.Helper()
+		got := executed(t, "wal", "inspect", a.data)
+		if got.code != 0 {
+			t.Fatalf("%+v", got)
+		}
+		found := line.FindStringSubmatch(got.stdout)
+		if found == nil { // a position is stored a moment after the start
+			return 0, 0, total(t, got.stdout), 0
+		}
+		final, _ = strconv.Atoi(found[1])
+		pending, _ = strconv.Atoi(found[2])
+		if found[3] != "" {
+			var err error
+			if age, err = time.ParseDuration(found[3]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return final, pending, total(t, got.stdout), age
+	}
+	until(t, "samples are final", func() bool { final, _, _, _ := inspect(); return final > 0 })
+	refuse.Store(true)
+	seen := scrapes.Load()
+	until(t, "a backlog", func() bool { return scrapes.Load() > seen+15 })
+	a.signal(syscall.SIGTERM)
+	if code := a.end(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	final, pending, samples, age := inspect()
+	if final == 0 || pending < 14*7 || final+pending != samples {
+		t.Errorf("%d final and %d pending of %d samples", final, pending, samples)
+	}
+	if age < time.Second || age > patience {
+		t.Errorf("the oldest pending sample is %s old, of a backlog of 1.5 s", age)
 	}
 }

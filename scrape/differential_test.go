@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"fmt"
@@ -224,13 +225,15 @@ func (a *answer) body(now int64, openMetrics bool) string {
 
 // play serves the answers in turn, the last one for ever.
 func play(answers []answer) http.Handler {
-	var mu sync.Mutex
+	var mu sync.Mutex // guards what follows
 	i := 0
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
+		defer mu.Unlock() // one target, one request at a time
 		a := &answers[min(i, len(answers)-1)]
 		i++
-		mu.Unlock()
 		w.Header()["Content-Type"] = nil
 		if !a.noType {
 			w.Header().Set("Content-Type", a.contentType)
@@ -239,9 +242,11 @@ func play(answers []answer) http.Handler {
 		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 			w.Header().Set("Content-Encoding", "gzip")
 			w.WriteHeader(a.status)
-			z := gzip.NewWriter(w)
+			packed.Reset()
+			z.Reset(&packed)
 			io.WriteString(z, body)
 			z.Close()
+			w.Write(packed.Bytes())
 			return
 		}
 		w.WriteHeader(a.status)

@@ -167,7 +167,7 @@ func TestHostileTargetFailsItsScrapeWithAClearError(t *testing.T) {
 		w.Header().Set("Content-Type", textType)
 		return w
 	}
-	quick := func(c *JobConfig) { c.Timeout = 200 * time.Millisecond }
+	quick := func(c *JobConfig) { c.Timeout = 100 * time.Millisecond }
 	limit := func(c *JobConfig) { c.BodySizeLimit = 1 << 20 }
 	stop := make(chan struct{})
 	t.Cleanup(func() { close(stop) }) // ends what hangs, before its server is closed
@@ -188,7 +188,7 @@ func TestHostileTargetFailsItsScrapeWithAClearError(t *testing.T) {
 			io.WriteString(text(w), "a 1\n")
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
-		}, "scrape exceeded its timeout of 200ms: context deadline exceeded", 0, 0, 8 << 20},
+		}, "scrape exceeded its timeout of 100ms: context deadline exceeded", 0, 0, 8 << 20},
 		{"hanging headers", quick, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 			"context deadline exceeded", 0, 0, 8 << 20},
 		{"headers byte by byte", quick, func(w http.ResponseWriter, _ *http.Request) {
@@ -332,7 +332,7 @@ func manyLabels(w io.Writer, n int) {
 func TestGzipBombWithoutLimitIsBounded(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", textType)
-		bomb(w, "# nothing\n", 65)
+		bomb(w, "# "+strings.Repeat("nothing ", 1000)+"\n", 65) // few lines: reading them is not what is looked at
 	}))
 	defer srv.Close()
 	s := newSingle(t, address(t, srv), func(c *JobConfig) { c.Interval, c.Timeout = time.Hour, time.Hour })
@@ -368,6 +368,7 @@ func TestLargeBodyIsRefusedWhileManyAreReceived(t *testing.T) {
 }
 
 func TestOtherTargetsGoOnBesideHostileOnes(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	stop := make(chan struct{})
 	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", textType)

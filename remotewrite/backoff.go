@@ -5,8 +5,12 @@ import (
 	"time"
 )
 
+// leastWait is the least time between two attempts, however small min is
+// configured: without any, a failing remote would be asked without pause.
+const leastWait = time.Millisecond
+
 // backoff is the wait between the attempts of one request: from min, doubled
-// each time up to max, or what the receiver asked for.
+// each time up to max, or what the receiver asked for; never below leastWait.
 type backoff struct {
 	min, max time.Duration
 	current  time.Duration
@@ -22,7 +26,8 @@ func (b *backoff) next(retryAfter time.Duration) time.Duration {
 	if retryAfter > 0 {
 		d = retryAfter
 	}
-	b.current = min(2*d, b.max)
+	d = max(d, leastWait)
+	b.current = min(2*d, max(b.max, leastWait))
 	return d
 }
 

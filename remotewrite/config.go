@@ -71,6 +71,14 @@ type MetadataConfig struct {
 // V2 says whether the remote is sent 2.0.
 func (c *Config) V2() bool { return c.ProtobufMessage == MessageV2 }
 
+// oldest is the time, ms, before which samples are too old to be sent now.
+func (c *Config) oldest(now time.Time) int64 {
+	if c.Queue.SampleAgeLimit <= 0 {
+		return -1 << 62
+	}
+	return now.Add(-c.Queue.SampleAgeLimit).UnixMilli()
+}
+
 // tenantHeaders name the tenant at the receivers that have some: the same URL
 // with another tenant is another remote.
 var tenantHeaders = []string{"x-scope-orgid", "thanos-tenant", "accountid", "projectid"}

@@ -26,6 +26,27 @@ func (d *division) next() (part, bool) {
 	return d.todo[0], true
 }
 
+// probe takes the next sample for itself, to be sent before all others. False:
+// there are no others.
+func (d *division) probe() bool {
+	if len(d.todo) == 0 || d.todo[0].len() < 2 {
+		return false
+	}
+	p := d.todo[0]
+	d.todo = append([]part{{p.from, p.from + 1}, {p.from + 1, p.to}}, d.todo[1:]...)
+	return true
+}
+
+// rest ends the division and returns what is left of it.
+func (d *division) rest() part {
+	if len(d.todo) == 0 {
+		return part{}
+	}
+	p := part{d.todo[0].from, d.todo[len(d.todo)-1].to}
+	d.todo = nil
+	return p
+}
+
 // done says that the part is final, accepted or not.
 func (d *division) done(accepted bool) {
 	d.requests++

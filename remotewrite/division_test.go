@@ -95,3 +95,25 @@ func TestWhatIsTooLargeIsHalvedAsOftenAsItTakes(t *testing.T) {
 		t.Errorf("%d samples sent, want 1000", got)
 	}
 }
+
+func TestAProbeGoesBeforeTheRest(t *testing.T) {
+	d := divide(3)
+	for i := range 2 {
+		if !d.probe() {
+			t.Fatalf("no probe before sample %d", i)
+		}
+		if p, _ := d.next(); p != (part{i, i + 1}) {
+			t.Fatalf("the probe is %v, want sample %d", p, i)
+		}
+		d.done(false)
+	}
+	if d.probe() {
+		t.Error("the last sample is a probe of nothing")
+	}
+	if got := d.rest(); got != (part{2, 3}) {
+		t.Errorf("the rest is %v", got)
+	}
+	if _, ok := d.next(); ok || d.probe() || d.rest() != (part{}) {
+		t.Error("something comes after the rest")
+	}
+}

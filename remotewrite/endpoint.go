@@ -18,7 +18,6 @@ const (
 	backlogAge    = 10 * time.Second       // data at least this much older than the newest is a backlog
 	persistEvery  = 250 * time.Millisecond // and measurements for the metrics
 	maxWaiting    = 1 << 17                // samples that wait in all shards' queues together
-	logEvery      = time.Minute            // between two lines about the same trouble
 	readPause     = time.Second            // after the log could not be read
 	inFlightGrace = time.Second            // for requests under way when a configuration changes, or others fail at the end
 )
@@ -44,10 +43,11 @@ type Endpoint struct {
 	sentTime  atomic.Int64 // ms: of the newest sample with a final answer
 	seenTime  atomic.Int64 // ms: of the newest sample dealt
 	lost      atomic.Uint64
-	quiet     atomic.Int64 // ns since the epoch of the last line about a failure
+	replies   replies
+	lines     lines
+	noneFits  atomic.Bool // the shards' newest finding: batches are too large down to their single samples
 
-	refusedQuiet   atomic.Int64 // likewise about refused samples
-	refusedSamples atomic.Int64 // since then
+	failingSince atomic.Pointer[time.Time] // of the first failure after the last final answer, nil: none
 
 	mu     sync.Mutex // guards what follows
 	led    *ledger
@@ -324,16 +324,6 @@ func (e *Endpoint) noteLost(l lost) {
 		"from", time.UnixMilli(l.from).UTC().Format(time.RFC3339), "to", time.UnixMilli(l.to).UTC().Format(time.RFC3339))
 }
 
-// complain logs a failure, at most once a minute.
-func (e *Endpoint) complain(message string, err error, args ...any) {
-	now := time.Now().UnixNano()
-	if last := e.quiet.Load(); now-last > int64(logEvery) && e.quiet.CompareAndSwap(last, now) {
-		e.log.Warn(message, append(args, "err", err)...)
-	} else {
-		e.log.Debug(message, append(args, "err", err)...)
-	}
-}
-
 // persist hands the cursor the state. e.mu is held.
 func (e *Endpoint) persist() {
 	s := e.led.state()
@@ -389,7 +379,7 @@ func (e *Endpoint) startShards(ctx context.Context) crew {
 		w, stop := make(chan struct{}, 1), make(chan struct{})
 		e.wakers = append(e.wakers, w)
 		c.stop = append(c.stop, stop)
-		s := &shard{e: e, number: i, wake: w, stop: stop, encoder: wire.NewEncoder(e.v2), mayHalve: true}
+		s := &shard{e: e, number: i, wake: w, stop: stop, encoder: wire.NewEncoder(e.v2), mayHalve: true, noneFits: e.noneFits.Load()}
 		c.wg.Go(func() { s.run(ctx) })
 	}
 	e.metrics.shards.Set(float64(len(e.led.lanes)))
@@ -422,46 +412,6 @@ func (e *Endpoint) reshard(ctx, sending context.Context, c crew, n int) crew {
 	e.persist()
 	e.mu.Unlock()
 	return e.startShards(sending)
-}
-
-// flush waits until all that has been dealt is final, at most d. Of a remote
-// that does not answer it waits for the requests under way alone, and briefly:
-// what is cut off is sent again after the next start.
-func (e *Endpoint) flush(d time.Duration) {
-	deadline := time.Now().Add(d)
-	failed := false
-	for {
-		e.mu.Lock()
-		e.led.flush()
-		n, busy := e.led.outstanding(), -int(e.failing.Load())
-		for i := range e.led.lanes {
-			if e.led.lanes[i].sending != nil {
-				busy++
-			}
-		}
-		e.mu.Unlock()
-		if e.failing.Load() > 0 {
-			if !failed {
-				failed = true
-				if short := time.Now().Add(inFlightGrace); short.Before(deadline) {
-					deadline = short
-				}
-			}
-			if busy <= 0 {
-				return
-			}
-		}
-		if n == 0 || !time.Now().Before(deadline) {
-			return
-		}
-		e.wakeShards()
-		t := time.NewTimer(min(time.Until(deadline), 50*time.Millisecond))
-		select {
-		case <-e.wake:
-		case <-t.C:
-		}
-		t.Stop()
-	}
 }
 
 // behind says how far the remote is behind the log.
@@ -551,7 +501,10 @@ func (s *scaler) decide(now time.Time) int {
 	s.last, s.total = now, total
 	_, newest := e.store.Newest()
 	behind := 0.0
-	if sent := e.sentTime.Load(); sent > 0 && newest > sent {
+	if newest > now.UnixMilli() { // the clock was ahead: until it is there again, the newest time says nothing
+		_, age := e.behind(now)
+		behind = age.Seconds()
+	} else if sent := e.sentTime.Load(); sent > 0 && newest > sent {
 		behind = float64(newest-sent) / 1000
 	}
 	cfg := e.cfg.Load()

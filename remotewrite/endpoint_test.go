@@ -6,30 +6,37 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"promagent/remotewrite/wire"
 )
 
 // testEndpoint is an endpoint with a ledger that does not run.
 func testEndpoint(t *testing.T, cfg Config, lanes int) *Endpoint {
 	t.Helper()
 	l := openLog(t, t.TempDir())
-	cursor, err := l.store.Log().Cursor("x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := newMetrics(prometheus.NewRegistry(), "test", "u")
-	if err != nil {
-		t.Fatal(err)
-	}
-	e, err := newEndpoint(&cfg, l.store, cursor, m, "x", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := loggedEndpoint(t, l, cfg, slog.New(slog.DiscardHandler))
 	s := e.stateOf()
 	for len(s.Ats) < lanes {
 		s.Ats = append(s.Ats, s.Ats[0])
 	}
 	e.led = newLedger(s, limitsOf(&cfg), time.Now())
 	return e
+}
+
+// counter is a counter's value.
+func counter(t *testing.T, c prometheus.Counter) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
+}
+
+// testShard is a shard of the endpoint that does not run.
+func testShard(e *Endpoint) *shard {
+	return &shard{e: e, encoder: wire.NewEncoder(e.v2), mayHalve: true}
 }
 
 func TestShardsFollowTheMeasurements(t *testing.T) {
@@ -73,6 +80,39 @@ func TestShardsFollowTheMeasurements(t *testing.T) {
 	}
 }
 
+func TestAClockThatWasAheadDoesNotCallForShards(t *testing.T) {
+	const tick = scaleInterval
+	for _, tc := range []struct {
+		name          string
+		ahead, behind time.Duration // of the newest in the log; of the oldest that waits
+		want          int
+	}{
+		{"as usual", 0, 0, 2},
+		{"it was ahead", time.Hour, 0, 2},
+		{"it was ahead, and data waits", time.Hour, 19 * time.Second, 4}, // what comes in, and per second a twentieth of what waits
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := remoteConfig(t, "http://127.0.0.1:1")
+			cfg.Queue.MinShards, cfg.Queue.MaxShards = 1, 50
+			e := testEndpoint(t, cfg, 1)
+			now := time.Now()
+			l := &testLog{t: t, store: e.store, want: map[string][]point{}, clock: now.Add(tc.ahead).UnixMilli() - 1}
+			b := testTarget("a", 10)
+			l.scrape(b)
+			e.sentTime.Store(now.UnixMilli())
+			if tc.behind > 0 {
+				batch := e.led.batchFor(0, e.led.reader, now)
+				batch.add(e.plans.Block(b), 0, now.Add(-tc.behind).UnixMilli(), 1, 0)
+			}
+			s := scaler{e: e, last: now.Add(-tick), total: e.store.Total() - 1000}
+			e.sent = counts{samples: 1000, busy: 2 * tick}
+			if got := s.decide(now); got != tc.want {
+				t.Errorf("got %d shards, want %d", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestLimitsComeFromTheQueue(t *testing.T) {
 	for _, tc := range []struct{ capacity, perSend, queue int }{{1000, 100, 10}, {50, 100, 1}, {199, 100, 1}, {10000, 2000, 5}} {
 		cfg := remoteConfig(t, "http://h")
@@ -84,14 +124,28 @@ func TestLimitsComeFromTheQueue(t *testing.T) {
 }
 
 func TestWaitsDoubleAndFollowTheReceiver(t *testing.T) {
-	b := backoff{min: 30 * time.Millisecond, max: 200 * time.Millisecond}
-	for i, step := range []struct{ asked, want time.Duration }{
-		{0, 30e6}, {0, 60e6}, {0, 120e6}, {0, 200e6}, {0, 200e6}, // capped
-		{time.Minute, time.Minute}, {0, 200e6}, // what is asked for is not
-		{50e6, 50e6}, {0, 100e6}, // and goes on from there
+	type step struct{ asked, want time.Duration }
+	for _, tc := range []struct {
+		name        string
+		least, most time.Duration
+		steps       []step
+	}{
+		{"as configured", 30 * time.Millisecond, 200 * time.Millisecond, []step{
+			{0, 30e6}, {0, 60e6}, {0, 120e6}, {0, 200e6}, {0, 200e6}, // capped
+			{time.Minute, time.Minute}, {0, 200e6}, // what is asked for is not
+			{50e6, 50e6}, {0, 100e6}, // and goes on from there
+		}},
+		{"no least", 0, 5 * time.Second, []step{{0, 1e6}, {0, 2e6}, {0, 4e6}, {0, 8e6}, {1, 1e6}, {0, 2e6}}},
+		{"next to no least", 1, 3 * time.Millisecond, []step{{0, 1e6}, {0, 2e6}, {0, 3e6}, {0, 3e6}}},
+		{"none at all", 0, 0, []step{{0, 1e6}, {0, 1e6}, {0, 1e6}}},
 	} {
-		if got := b.next(step.asked); got != step.want {
-			t.Errorf("wait %d: got %v, want %v", i, got, step.want)
-		}
+		t.Run(tc.name, func(t *testing.T) {
+			b := backoff{min: tc.least, max: tc.most}
+			for i, step := range tc.steps {
+				if got := b.next(step.asked); got != step.want {
+					t.Errorf("wait %d: got %v, want %v", i, got, step.want)
+				}
+			}
+		})
 	}
 }

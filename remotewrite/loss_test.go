@@ -195,19 +195,7 @@ func TestTroubleIsLoggedOnceAMinute(t *testing.T) {
 			r := newReceiver(t, func(http.ResponseWriter, *request) int { return status })
 			cfg := remoteConfig(t, r.srv.URL)
 			var lines logged
-			cursor, err := l.store.Log().Cursor("x")
-			if err != nil {
-				t.Fatal(err)
-			}
-			ms, err := newMetrics(prometheus.NewRegistry(), "test", "u")
-			if err != nil {
-				t.Fatal(err)
-			}
-			e, err := newEndpoint(&cfg, l.store, cursor, ms, "x", slog.New(slog.NewTextHandler(&lines, nil)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			stop := runEndpoint(t, e)
+			stop := runEndpoint(t, loggedEndpoint(t, l, cfg, slog.New(slog.NewTextHandler(&lines, nil))))
 			a := testTarget("a", 100)
 			for range 10 {
 				l.scrape(a)

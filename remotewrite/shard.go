@@ -22,8 +22,11 @@ type shard struct {
 	encoder   wire.Encoder
 	packed    []byte
 	exemplars []template.Extra
-	mayHalve  bool // the last batch was accepted, in part at least
-	tooLarge  bool // of the batch in work, something was
+	mayHalve  bool  // the last batch was accepted, in part at least
+	tooLarge  bool  // of the batch in work, something was
+	fits      bool  // of the batch in work, something was not
+	alone     error // of the batch in work: the answer to a sample that is too large alone
+	noneFits  bool  // batches are too large down to their single samples
 }
 
 // run sends until it is stopped; ctx ends requests under way.
@@ -77,7 +80,8 @@ func (s *shard) run(ctx context.Context) {
 func (s *shard) send(ctx context.Context, b *batch) bool {
 	d := divide(b.samples())
 	largest := 0 // part that was accepted
-	s.tooLarge = false
+	s.tooLarge, s.fits, s.alone = false, false, nil
+	probing := s.noneFits && d.probe()
 	for p, ok := d.next(); ok; p, ok = d.next() {
 		accepted, again, done := s.sendPart(ctx, b, p, d)
 		if !done {
@@ -90,10 +94,48 @@ func (s *shard) send(ctx context.Context, b *batch) bool {
 		if accepted {
 			largest = max(largest, p.len())
 		}
+		switch {
+		case !probing:
+		case s.alone != nil:
+			s.refuse(b, d.rest())
+		case s.fits:
+			probing = false
+		default: // it has become too old, and was not sent
+			probing = d.probe()
+		}
 	}
 	s.mayHalve = d.accepted
+	s.remember(b)
 	s.adapt(b.len(), largest)
 	return true
+}
+
+// remember notes whether the remote finds everything too large, which halving
+// asks with twice as many requests as there are samples: then the next batches
+// have one request, of one sample, until one is not. Batches that are halved
+// within the bound for any other refusal say too little, as does a single
+// series, which may be too large alone.
+func (s *shard) remember(b *batch) {
+	switch {
+	case s.fits:
+		s.noneFits = false
+	case s.alone != nil && 2*b.samples() > maxRequests && b.series(0) != b.series(b.samples()-1):
+		s.noneFits = true
+	default:
+		return
+	}
+	s.e.noneFits.Store(s.noneFits)
+}
+
+// refuse makes a part final that is not sent, because the remote has just found
+// a single sample of its batch too large, and all of a batch before.
+func (s *shard) refuse(b *batch, p part) {
+	samples, exemplars, tooOld := s.encode(b, p, s.e.cfg.Load().oldest(time.Now()))
+	s.expired(tooOld)
+	s.e.metrics.samplesFailed.Add(float64(samples))
+	s.e.metrics.exemplarsFailed.Add(float64(exemplars))
+	s.e.replies.note(s.alone, true, samples)
+	s.e.refused(s.alone, samples, b, p)
 }
 
 // growth is the share by which batches grow again after they were too large.
@@ -126,11 +168,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		reconfigured := e.reconfigured()
 		cfg := e.cfg.Load()
 		back.min, back.max = cfg.Queue.MinBackoff, cfg.Queue.MaxBackoff
-		oldest := int64(-1 << 62)
-		if limit := cfg.Queue.SampleAgeLimit; limit > 0 {
-			oldest = time.Now().Add(-limit).UnixMilli()
-		}
-		samples, exemplars, tooOld := s.encode(b, p, oldest)
+		samples, exemplars, tooOld := s.encode(b, p, cfg.oldest(time.Now()))
 		if samples == 0 { // all of it has become too old
 			s.expired(tooOld)
 			return true, false, true
@@ -154,6 +192,8 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 			m.exemplarsRetried.Add(float64(exemplars))
 		}
 		if err == nil {
+			e.noteAnswer()
+			s.fits = true
 			s.expired(tooOld)
 			return s.answered(resp, samples, exemplars), false, true
 		}
@@ -162,6 +202,8 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		if se.Recoverable {
 			wait := back.next(se.RetryAfter)
 			e.lastRetry.Store(time.Now().Add(2 * wait).UnixNano())
+			e.replies.note(err, false, 0)
+			e.noteFailure(time.Now())
 			e.complain("Failed to send batch, retrying", err)
 			e.failing.Add(1)
 			err := sleep(ctx, wait, reconfigured)
@@ -171,6 +213,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 			}
 			continue
 		}
+		e.noteAnswer()
 		switch {
 		case se.Status == http.StatusRequestEntityTooLarge && d.tooLarge():
 			s.tooLarge = true
@@ -178,6 +221,10 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 			return false, true, true
 		case se.Status == http.StatusBadRequest && !se.Response.Confirmed && s.mayHalve && d.refused():
 			return false, true, true
+		case se.Status == http.StatusRequestEntityTooLarge:
+			s.alone = err
+		default:
+			s.fits = true
 		}
 		s.expired(tooOld)
 		failed, failedExemplars := samples, exemplars
@@ -187,6 +234,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		}
 		m.samplesFailed.Add(float64(failed))
 		m.exemplarsFailed.Add(float64(failedExemplars))
+		e.replies.note(err, true, failed)
 		e.refused(err, failed, b, p)
 		return failed < samples, false, true
 	}
@@ -197,6 +245,11 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 func (s *shard) expired(n int) {
 	s.e.metrics.samplesDropped.WithLabelValues(reasonTooOld).Add(float64(n))
 }
+
+var (
+	errNothingWritten = errors.New("no samples were written")
+	errPartWritten    = errors.New("only a part of the samples was written")
+)
 
 // answered takes a success and says whether anything was written: 2.0 tells
 // how much, and a receiver that does not tell has not understood the message.
@@ -209,32 +262,19 @@ func (s *shard) answered(resp Response, samples, exemplars int) bool {
 	if !resp.Confirmed || resp.Samples+resp.Histograms+resp.Exemplars == 0 {
 		e.metrics.samplesFailed.Add(float64(samples))
 		e.metrics.exemplarsFailed.Add(float64(exemplars))
-		e.complain("The remote wrote nothing of a request; one that takes 1.x only does not confirm 2.0", errors.New("no samples were written"), "samples", samples)
+		e.replies.note(errNothingWritten, true, samples)
+		e.dropped("The remote wrote nothing of a request; one that takes 1.x only does not confirm 2.0", errNothingWritten, samples)
 		return false
 	}
 	if n := samples - resp.Samples; n > 0 {
 		e.metrics.samplesFailed.Add(float64(n))
-		e.complain("The remote wrote only a part of a request", errors.New("partial write"), "samples", samples, "written", resp.Samples)
+		e.replies.note(errPartWritten, true, n)
+		e.dropped("The remote wrote only a part of a request", errPartWritten, n)
 	}
 	if n := exemplars - resp.Exemplars; n > 0 {
 		e.metrics.exemplarsFailed.Add(float64(n))
 	}
 	return true
-}
-
-// refused logs what the remote does not take, with one example, at most once a
-// minute: a remote may refuse a part of every request.
-func (e *Endpoint) refused(err error, failed int, b *batch, p part) {
-	if failed == 0 {
-		return
-	}
-	e.refusedSamples.Add(int64(failed))
-	now := time.Now().UnixNano()
-	if last := e.refusedQuiet.Load(); now-last <= int64(logEvery) || !e.refusedQuiet.CompareAndSwap(last, now) {
-		return
-	}
-	e.log.Error("Samples were refused by the remote and are dropped", "samples", e.refusedSamples.Swap(0), "err", err,
-		"example", b.series(p.from), "timestamp", b.times[p.from])
 }
 
 // encode makes the request of the part's samples that are not older than

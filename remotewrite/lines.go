@@ -1,0 +1,78 @@
+package remotewrite
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// logEvery is the time between two lines with the same message.
+const logEvery = time.Minute
+
+// lines decides which log lines are written: of each message one at a time, so
+// that what passes does not hide what is lost. Messages are constants.
+type lines struct {
+	mu   sync.Mutex
+	last map[string]*line
+}
+
+// line is what is known of a message.
+type line struct {
+	at      time.Time // it was written last
+	samples int       // that it has been about since
+}
+
+// due says whether a line with the message is to be written now, and of how
+// many samples in all: those of the lines that were not written are among them.
+func (l *lines) due(message string, samples int, now time.Time) (total int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x := l.last[message]
+	if x == nil {
+		if l.last == nil {
+			l.last = map[string]*line{}
+		}
+		x = &line{at: now.Add(-2 * logEvery)}
+		l.last[message] = x
+	}
+	x.samples += samples
+	if now.Sub(x.at) <= logEvery {
+		return 0, false
+	}
+	total, x.at, x.samples = x.samples, now, 0
+	return total, true
+}
+
+// complain logs trouble that passes or that loses no samples.
+func (e *Endpoint) complain(message string, err error, args ...any) {
+	args = append(args, "err", err)
+	if _, ok := e.lines.due(message, 0, time.Now()); ok {
+		e.log.Warn(message, args...)
+	} else {
+		e.log.Debug(message, args...)
+	}
+}
+
+// dropped logs that samples do not reach the remote, with their number since
+// the last such line: a remote may refuse a part of every request.
+func (e *Endpoint) dropped(message string, err error, samples int, args ...any) {
+	if samples == 0 {
+		return
+	}
+	if total, ok := e.lines.due(message, samples, time.Now()); ok {
+		e.log.Error(message, append([]any{"samples", total, "err", err}, args...)...)
+	}
+}
+
+// refused logs samples of a part that the remote does not take, with one example.
+func (e *Endpoint) refused(err error, samples int, b *batch, p part) {
+	e.dropped("Samples were refused by the remote and are dropped", err, samples, "example", example{b, p.from}, "timestamp", b.times[p.from])
+}
+
+// example is a sample's series, named when a line is written.
+type example struct {
+	b      *batch
+	sample int
+}
+
+func (x example) LogValue() slog.Value { return slog.StringValue(x.b.series(x.sample)) }

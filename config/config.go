@@ -102,6 +102,7 @@ func Load(path string, o Options) (*Config, error) {
 		c.Scrape.Jobs = append(c.Scrape.Jobs, j)
 		c.Discovery[job.JobName] = job.ServiceDiscoveryConfigs
 	}
+	c.warnOfProtobuf(o.Logger)
 	for _, rw := range prom.RemoteWriteConfigs {
 		r, err := remoteOf(rw, c.ExternalLabels)
 		if err != nil {

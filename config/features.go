@@ -62,7 +62,7 @@ func ParseFeatures(values []string, logger *slog.Logger) Features {
 			case "auto-reload-config":
 				logger.Warn("This feature flag is deprecated: use --config.auto-reload instead", "option", name)
 			case "native-histograms":
-				logger.Warn("This feature flag does nothing: set scrape_native_histograms in the config instead", "option", name)
+				logger.Warn("This feature flag does nothing: native histograms, which are exposed in protobuf, are not read yet", "option", name)
 			case "ooo-native-histograms", "promql-duration-expr":
 				logger.Warn("This feature flag does nothing: the feature is always on", "option", name)
 			case "agent": // what this program always is

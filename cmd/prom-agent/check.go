@@ -6,6 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
+
+	commonconfig "github.com/prometheus/common/config"
+	"github.com/prometheus/prometheus/discovery/file"
 
 	"promagent/config"
 	"promagent/remotewrite"
@@ -21,17 +26,27 @@ func checkConfigs(out io.Writer, files, features []string, syntaxOnly bool) erro
 		return err
 	}
 	bad := 0
-	for _, file := range files {
-		cfg, err := config.Load(file, config.Options{Features: parsed})
+	for _, name := range files {
+		said := records{from: slog.LevelWarn}
+		cfg, err := config.Load(name, config.Options{Features: parsed, Logger: slog.New(&said)})
+		var leftOut []string
 		if err == nil && !syntaxOnly {
-			err = prepareStages(cfg)
+			leftOut, err = prepareStages(cfg)
 		}
-		if err != nil {
+		if err != nil || len(leftOut) > 0 {
 			bad++
-			fmt.Fprintf(out, "%s: FAILED\n  %v\n", file, err)
+			printFailed(out, name, err, leftOut)
 			continue
 		}
-		fmt.Fprintf(out, "%s: OK\n%s\n", file, cfg.Summary())
+		fmt.Fprintf(out, "%s: OK\n%s", name, cfg.Summary())
+		warnings := said.lines
+		if !syntaxOnly {
+			warnings = append(warnings, missingFiles(cfg)...)
+		}
+		for _, w := range warnings {
+			fmt.Fprintf(out, "  WARNING: %s\n", w)
+		}
+		fmt.Fprintln(out)
 	}
 	if bad > 0 {
 		return exitError{1, fmt.Sprintf("%d of %d files failed", bad, len(files))}
@@ -39,35 +54,98 @@ func checkConfigs(out io.Writer, files, features []string, syntaxOnly bool) erro
 	return nil
 }
 
-// prepareStages has the stages make their clients for cfg, and drops them. It
-// makes no service discovery: that may need to be where the agent is to run.
-func prepareStages(cfg *config.Config) error {
-	var refused refusals
-	scraper, err := scrape.New(scrape.Options{Logger: slog.New(&refused)})
+// printFailed says why the agent would not take a file: all of it for err,
+// or the jobs that it would leave out.
+func printFailed(out io.Writer, name string, err error, leftOut []string) {
+	fmt.Fprintf(out, "%s: FAILED\n", name)
+	for _, text := range leftOut {
+		fmt.Fprintf(out, "  %s\n", text)
+	}
 	if err != nil {
-		return err
+		fmt.Fprintf(out, "  %v\n", err)
+		return
 	}
-	if _, err := scraper.Prepare(cfg.Scrape); err != nil {
-		return err
-	}
-	_, err = new(remotewrite.Manager).Prepare(cfg.RemoteWrite) // without a log: it makes clients only
-	return errors.Join(append(refused.errs, err)...)
+	fmt.Fprintln(out, "  The agent takes such a file and runs on without these jobs, as Prometheus does; a running job that is changed so is a failed reload.")
 }
 
-// refusals is a log handler that keeps the errors: a job that cannot be made
-// is logged by the agent and left out.
-type refusals struct{ errs []error }
+// prepareStages has the stages make their clients for cfg, and drops them. It
+// returns what it says of jobs that the agent would leave out. It makes no
+// service discovery: that may need to be where the agent is to run.
+func prepareStages(cfg *config.Config) (leftOut []string, err error) {
+	refused := records{from: slog.LevelError}
+	scraper, err := scrape.New(scrape.Options{Logger: slog.New(&refused)})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := scraper.Prepare(cfg.Scrape); err != nil {
+		return nil, err
+	}
+	_, err = new(remotewrite.Manager).Prepare(cfg.RemoteWrite) // without a log: it makes clients only
+	return refused.lines, err
+}
 
-func (*refusals) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
-func (r *refusals) WithAttrs([]slog.Attr) slog.Handler         { return r }
-func (r *refusals) WithGroup(string) slog.Handler              { return r }
+// missingFiles says which files that cfg names are not there: the agent reads
+// them when it needs them, and they may come later.
+func missingFiles(cfg *config.Config) (lines []string) {
+	for _, job := range cfg.Scrape.Jobs {
+		for _, c := range cfg.Discovery[job.Job] {
+			files, ok := c.(*file.SDConfig)
+			if !ok {
+				continue
+			}
+			for _, pattern := range files.Files {
+				if found, err := filepath.Glob(pattern); err == nil && len(found) == 0 {
+					lines = append(lines, fmt.Sprintf("file %q for file_sd in scrape job %q does not exist", pattern, job.Job))
+				}
+			}
+		}
+		lines = append(lines, missingSecrets(job.HTTP, fmt.Sprintf("scrape job %q", job.Job))...)
+	}
+	for _, r := range cfg.RemoteWrite {
+		lines = append(lines, missingSecrets(r.HTTP, fmt.Sprintf("remote_write %q", r.RemoteName))...)
+	}
+	return lines
+}
 
-func (r *refusals) Handle(_ context.Context, rec slog.Record) error {
+// missingSecrets says which files of an HTTP client's passwords are not there.
+func missingSecrets(c commonconfig.HTTPClientConfig, of string) (lines []string) {
+	var names [][2]string
+	if b := c.BasicAuth; b != nil {
+		names = append(names, [2]string{"username_file", b.UsernameFile}, [2]string{"password_file", b.PasswordFile})
+	}
+	if a := c.Authorization; a != nil {
+		names = append(names, [2]string{"credentials_file", a.CredentialsFile})
+	}
+	if o := c.OAuth2; o != nil {
+		names = append(names, [2]string{"client_secret_file", o.ClientSecretFile})
+	}
+	for _, n := range names {
+		if n[1] == "" {
+			continue
+		}
+		if _, err := os.Stat(n[1]); err != nil {
+			lines = append(lines, fmt.Sprintf("%s %q of %s cannot be read: %v", n[0], n[1], of, errors.Unwrap(err)))
+		}
+	}
+	return lines
+}
+
+// records is a log handler that keeps lines of a level and above.
+type records struct {
+	from  slog.Level
+	lines []string
+}
+
+func (r *records) Enabled(_ context.Context, l slog.Level) bool { return l >= r.from }
+func (r *records) WithAttrs([]slog.Attr) slog.Handler           { return r }
+func (r *records) WithGroup(string) slog.Handler                { return r }
+
+func (r *records) Handle(_ context.Context, rec slog.Record) error {
 	text := rec.Message
 	rec.Attrs(func(a slog.Attr) bool {
 		text += fmt.Sprintf(", %s: %s", a.Key, a.Value)
 		return true
 	})
-	r.errs = append(r.errs, errors.New(text))
+	r.lines = append(r.lines, text)
 	return nil
 }

@@ -29,7 +29,7 @@ remote_write:
 		{"unknown field", "global: {scrape_intervall: 1s}", nil, 1, []string{": FAILED\n", "line 1", "scrape_intervall"}},
 		{"bad value", "global: {scrape_interval: 1x}", nil, 1, []string{": FAILED\n", "1x"}},
 		{"remote's CA missing", "remote_write: [{url: 'https://a/', tls_config: {ca_file: missing-ca.pem}}]", nil, 1, []string{": FAILED\n", "missing-ca.pem"}},
-		{"job's CA missing", "scrape_configs: [{job_name: tls, tls_config: {ca_file: missing-ca.pem}}]", nil, 1, []string{": FAILED\n", "missing-ca.pem", "tls"}},
+		{"job's CA missing", "scrape_configs: [{job_name: tls, tls_config: {ca_file: missing-ca.pem}}]", nil, 1, []string{": FAILED\n", "missing-ca.pem", "tls", "runs on without these jobs"}},
 		{"CA missing, syntax only", "scrape_configs: [{job_name: tls, tls_config: {ca_file: missing-ca.pem}}]", []string{"--syntax-only"}, 0, []string{": OK\n"}},
 		{"the same remote twice", "remote_write: [{url: 'http://a/'}, {url: 'http://a/'}]", nil, 1, []string{": FAILED\n", "duplicate remote write configs", "http://a/"}},
 		{"unknown feature", "", []string{"--enable-feature=bogus"}, 0, []string{": OK\n", "Unknown option", "option=bogus"}},
@@ -50,6 +50,71 @@ remote_write:
 				t.Errorf("a password is printed: %s", got.stdout)
 			}
 		})
+	}
+}
+
+func TestCheckConfigWarnsOfWhatMayComeLater(t *testing.T) {
+	const warning = "  WARNING: "
+	for _, c := range []struct {
+		name, text string
+		want       []string // warnings, in order
+		syntax     bool     // also with --syntax-only
+	}{
+		{"nothing", "scrape_configs: [{job_name: a, file_sd_configs: [{files: ['there-*.yml']}]}]", nil, false},
+		{"targets", "scrape_configs: [{job_name: a, file_sd_configs: [{files: ['there-*.yml', 'gone-*.yml']}]}]", []string{`gone-*.yml" for file_sd in scrape job "a" does not exist`}, false},
+		{"password of a job", "scrape_configs: [{job_name: a, basic_auth: {username: u, password_file: gone}}]", []string{`gone" of scrape job "a" cannot be read: no such file or directory`}, false},
+		{"credentials of a job", "scrape_configs: [{job_name: a, authorization: {credentials_file: gone}}]", []string{`gone" of scrape job "a"`}, false},
+		{"OAuth secret of a job", "scrape_configs: [{job_name: a, oauth2: {client_id: x, token_url: 'http://t/', client_secret_file: gone}}]", []string{`gone" of scrape job "a"`}, false},
+		{"password of a remote", "remote_write: [{name: c, url: 'http://a/', basic_auth: {username: u, password_file: gone}}]", []string{`gone" of remote_write "c"`}, false},
+		{"password that is there", "remote_write: [{name: c, url: 'http://a/', basic_auth: {username: u, password_file: there-1.yml}}]", nil, false},
+		{"empty variable", "global: {external_labels: {site: '${PROM_AGENT_TEST_UNSET}'}}", []string{"PROM_AGENT_TEST_UNSET"}, true},
+		{"native histograms", "scrape_configs: [{job_name: a, scrape_native_histograms: true}]", []string{"scrape_native_histograms does nothing yet"}, true},
+		{"protobuf alone", "scrape_configs: [{job_name: a, scrape_protocols: [PrometheusProto]}]", []string{"scrape_protocols has PrometheusProto alone"}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			file := filepath.Join(dir, "c.yml")
+			writeFile(t, file, c.text)
+			writeFile(t, filepath.Join(dir, "there-1.yml"), "[]")
+			for _, syntax := range []bool{false, true} {
+				args := []string{"check", "config", file}
+				want := c.want
+				if syntax {
+					args = append(args, "--syntax-only")
+					if !c.syntax {
+						want = nil
+					}
+				}
+				got := executed(t, args...)
+				if got.code != 0 || got.stderr != "" || !strings.Contains(got.stdout, ": OK\n") {
+					t.Errorf("%v: %+v", args[2:], got)
+				}
+				if n := strings.Count(got.stdout, warning); n != len(want) {
+					t.Errorf("%v: %d warnings, want %d: %s", args[2:], n, len(want), got.stdout)
+				}
+				for _, w := range want {
+					if !strings.Contains(got.stdout, w) {
+						t.Errorf("%v: no %q in %s", args[2:], w, got.stdout)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestAgentRunsOnWithoutANewJobThatCannotBeMade(t *testing.T) {
+	target, scrapes := exporter(t)
+	const broken = "- job_name: tls\n  tls_config: {ca_file: missing-ca.pem}\n"
+	a := startAgent(t, "scrape_configs:\n"+job("a", target)+broken)
+	a.waitFor(`level=ERROR .*msg="error creating new scrape pool" .*missing-ca.pem.*scrape_pool=tls`)
+	until(t, "the other job is scraped", func() bool { return scrapes.Load() > 1 })
+	got := executed(t, "check", "config", a.file)
+	if got.code != 1 || !strings.Contains(got.stdout, "error creating new scrape pool") || !strings.Contains(got.stdout, "The agent takes such a file and runs on without these jobs") {
+		t.Errorf("%+v", got)
+	}
+	writeFile(t, a.file, "scrape_configs:\n"+strings.Replace(job("a", target), "\n", "\n  tls_config: {ca_file: missing-ca.pem}\n", 1))
+	if code, body := a.request("POST", "/-/reload"); code != 500 || !strings.Contains(body, "missing-ca.pem") {
+		t.Errorf("a running job that gets a missing CA: %d %s", code, body)
 	}
 }
 

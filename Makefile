@@ -1,6 +1,8 @@
 # make run    the agent on deploy/local, with a receiver that prints what arrives
+# make build TAGS=all_sd   every service discovery of Prometheus compiled in
 # make test   everything: vet, lint, unit tests with -race, fuzz seeds, end to end with real parts
 GO       ?= go
+TAGS     ?=
 VERSION  ?= $(shell cat VERSION)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 BRANCH   ?= $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
@@ -10,7 +12,7 @@ LDFLAGS  := -s -w -X main.own=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Br
 .PHONY: build run test unit race config-all-sd e2e fuzz lint bench setup clean
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o prom-agent ./cmd/prom-agent
+	CGO_ENABLED=0 $(GO) build -tags '$(TAGS)' -trimpath -ldflags '$(LDFLAGS)' -o prom-agent ./cmd/prom-agent
 
 run: build
 	deploy/local/run

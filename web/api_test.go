@@ -56,6 +56,7 @@ const (
 func TestAPIAnswers(t *testing.T) {
 	s := newServer(t, &calls{})
 	for _, c := range []struct{ path, want string }{
+		{"/notifications", `[]`},
 		{"/scrape_pools", `{"scrapePools":["alpha","beta"]}`},
 		{"/targets", `{"activeTargets":[` + alphaActive + `,` + betaActive + `],"droppedTargets":[` + alphaDropped + `],"droppedTargetCounts":{"alpha":3,"beta":0}}`},
 		{"/targets?state=any", `{"activeTargets":[` + alphaActive + `,` + betaActive + `],"droppedTargets":[` + alphaDropped + `],"droppedTargetCounts":{"alpha":3,"beta":0}}`},

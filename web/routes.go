@@ -43,20 +43,19 @@ func (s *Server) routes() (http.Handler, error) {
 			say(w, http.StatusMethodNotAllowed, "Only POST or PUT requests allowed")
 		})
 	}
-	metrics := promhttp.InstrumentMetricHandler(s.o.Registerer, promhttp.HandlerFor(s.o.Gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	metrics := promhttp.InstrumentMetricHandler(s.o.Registerer, promhttp.HandlerFor(s.o.Gatherer, promhttp.HandlerOpts{EnableOpenMetrics: false}))
 	plain("GET /metrics", metrics.ServeHTTP)
 	plain("GET /version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.o.Build) })
 	plain("GET /agent", s.page)
-	plain("GET /targets", s.page)
-	plain("GET /status", s.page)
-	plain("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+	toPage := func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, s.o.ExternalURL.Path+"/agent", http.StatusFound)
-	})
+	}
+	for _, path := range append([]string{"/{$}"}, oldPages...) {
+		plain("GET "+path, toPage)
+	}
 	if prefix != "" {
 		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, prefix, http.StatusFound) })
-		mux.HandleFunc("GET "+prefix, func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, s.o.ExternalURL.Path+"/agent", http.StatusFound)
-		})
+		mux.HandleFunc("GET "+prefix, toPage)
 	}
 	if s.o.UserAssets != "" {
 		mux.Handle("GET "+prefix+"/user/", http.StripPrefix(prefix+"/user/", http.FileServer(http.Dir(s.o.UserAssets))))
@@ -67,6 +66,7 @@ func (s *Server) routes() (http.Handler, error) {
 	api("GET /targets/metadata", s.targetsMetadata)
 	api("GET /metadata", s.metadata)
 	api("GET /scrape_pools", s.scrapePools)
+	api("GET /notifications", func(*http.Request) (any, *apiError) { return []string{}, nil }) // there is nothing to notify of
 	api("GET /status/config", func(*http.Request) (any, *apiError) { return map[string]string{"yaml": s.o.Config()}, nil })
 	api("GET /status/flags", func(*http.Request) (any, *apiError) { return s.o.Flags, nil })
 	api("GET /status/buildinfo", func(*http.Request) (any, *apiError) { return s.o.Build, nil })
@@ -91,6 +91,10 @@ func (s *Server) routes() (http.Handler, error) {
 	mux.Handle("OPTIONS "+prefix+"/api/v1/", s.cors(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })))
 	return mux, nil
 }
+
+// oldPages are those of Prometheus's web UI that bookmarks and dashboards
+// point to: all that an agent shows of them is on its one page.
+var oldPages = []string{"/config", "/flags", "/graph", "/service-discovery", "/status", "/targets"}
 
 // unavailable are the routes of Prometheus's API that an agent has nothing to say to.
 var unavailable = []string{

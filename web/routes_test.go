@@ -18,19 +18,22 @@ func TestRoutePrefixAndExternalURL(t *testing.T) {
 	}{
 		{
 			name: "none", external: "http://h:9090", prefix: "/",
-			redirects: map[string]string{"/": "/agent"},
-			found:     []string{"/-/healthy", "/metrics", "/agent", "/api/v1/targets", "/version", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine"},
-			missing:   []string{"/x/-/healthy", "/x"},
+			redirects: map[string]string{
+				"/": "/agent", "/config": "/agent", "/flags": "/agent", "/graph": "/agent", "/service-discovery": "/agent", "/status": "/agent", "/targets": "/agent",
+				"/graph?g0.expr=up": "/agent",
+			},
+			found:   []string{"/-/healthy", "/metrics", "/agent", "/api/v1/targets", "/version", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine"},
+			missing: []string{"/x/-/healthy", "/x"},
 		},
 		{
 			name: "path of the external URL", external: "http://h/x/y", prefix: "/x/y",
-			redirects: map[string]string{"/": "/x/y", "/x/y": "/x/y/agent", "/x/y/": "/x/y/agent"},
+			redirects: map[string]string{"/": "/x/y", "/x/y": "/x/y/agent", "/x/y/": "/x/y/agent", "/x/y/targets": "/x/y/agent"},
 			found:     []string{"/x/y/-/healthy", "/x/y/metrics", "/x/y/agent", "/x/y/api/v1/targets", "/x/y/version", "/x/y/debug/pprof/", "/x/y/debug/pprof/goroutine"},
 			missing:   []string{"/-/healthy", "/metrics", "/api/v1/targets", "/debug/pprof/"},
 		},
 		{
 			name: "a proxy that strips the path", external: "https://h/x", prefix: "/",
-			redirects: map[string]string{"/": "/x/agent"},
+			redirects: map[string]string{"/": "/x/agent", "/flags": "/x/agent"},
 			found:     []string{"/-/healthy", "/api/v1/targets"},
 			missing:   []string{"/x/-/healthy"},
 		},
@@ -91,7 +94,7 @@ func TestPageShowsWhatRuns(t *testing.T) {
 			return []remotewrite.RemoteStatus{{Name: "central", URL: "http://c/", Failing: true, BehindSamples: 42}, {Name: "other", URL: "http://o/"}}
 		}
 	})
-	for _, path := range []string{"/agent", "/targets", "/status"} {
+	for _, path := range []string{"/agent"} {
 		res, body := do(t, s.Handler(), "GET", path)
 		if got := res.Header.Get("Content-Type"); res.StatusCode != 200 || got != "text/html; charset=utf-8" {
 			t.Errorf("%s: %d, content type %q", path, res.StatusCode, got)
@@ -180,7 +183,8 @@ func TestOwnMetrics(t *testing.T) {
 	s.SetStopping()
 	lines(get(), `prometheus_ready 0`)
 	for accept, want := range map[string]string{
-		"application/openmetrics-text;version=1.0.0":                                                       "application/openmetrics-text",
+		"application/openmetrics-text;version=1.0.0": "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
+		"application/openmetrics-text":               "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
 		"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.9": "application/vnd.google.protobuf",
 	} {
 		if res, _ := do(t, s.Handler(), "GET", "/p/metrics", "Accept", accept); !strings.HasPrefix(res.Header.Get("Content-Type"), want) {

@@ -183,7 +183,7 @@ func (f *flags) addRunFlags(cmd *kingpin.CmdClause) (checks []func() error) {
 	cmd.Flag("web.cors.origin", `Regular expression, fully anchored, of the origins that may read the API. Example: 'https?://(domain1|domain2)\.com'`).Default(".*").StringVar(&f.corsText)
 
 	cmd.Flag("storage.agent.path", "Directory of the log.").Default("data-agent/").StringVar(&f.storagePath)
-	cmd.Flag("storage.agent.retention.max-time", "Oldest data to keep for a remote that does not take it. Default: no limit.").PlaceHolder("4h").SetValue(&f.retentionMaxTime)
+	cmd.Flag("storage.agent.retention.max-time", "Oldest data to keep for a remote that does not take it. Default: no limit.").PlaceHolder("<duration>").SetValue(&f.retentionMaxTime)
 	cmd.Flag("storage.agent.retention.max-size", "Most bytes that the log may take, as a size (10GB) or a share of the volume (80%). At the limit the oldest data goes first.").Default("80%").StringVar(&f.retentionMaxSize)
 	cmd.Flag("storage.agent.wal-sync-interval", "Longest time for which a power cut can take written data; 0s syncs every scrape.").Default("1s").SetValue(&f.syncInterval)
 	cmd.Flag("storage.agent.no-lockfile", "Do not lock the data directory.").Default("false").BoolVar(&f.noLockfile)

@@ -308,7 +308,7 @@ func (m *Manager) forgetOrphans(now time.Time) {
 		if now.Sub(since) < orphanGrace {
 			continue
 		}
-		m.sayUndelivered("The position of a remote that is gone is given up", id, m.cursor(id))
+		m.sayUndelivered("The position of a remote that is gone is given up", id, m.undelivered(id, m.cursor(id)))
 		if err := m.store.Log().RemoveCursor(id); err != nil {
 			m.o.Logger.Error("The position of a remote that is gone could not be removed; trying again", "remote", id, "err", err)
 			continue

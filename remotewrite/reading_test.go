@@ -23,7 +23,14 @@ import (
 // nothing in memory: what is sent is read.
 func openLogOn(t *testing.T, disk *waltest.FS, maxBytes int64) *testLog {
 	t.Helper()
-	l, err := wal.Open("/data", wal.Options{SyncInterval: time.Minute, MaxBytes: maxBytes, FS: disk, NoLock: true, Logger: slog.New(slog.DiscardHandler)})
+	return openLogWith(t, wal.Options{SyncInterval: time.Minute, MaxBytes: maxBytes, FS: disk})
+}
+
+// openLogWith opens and runs a log in /data.
+func openLogWith(t *testing.T, o wal.Options) *testLog {
+	t.Helper()
+	o.NoLock, o.Logger = true, slog.New(slog.DiscardHandler)
+	l, err := wal.Open("/data", o)
 	if err != nil {
 		t.Fatal(err)
 	}

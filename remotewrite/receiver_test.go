@@ -232,17 +232,23 @@ func (r *receiver) mustHaveOnceRepeated(want map[string][]point) {
 	r.t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	sameSeries(r.t, withoutRepeats(r.t, r.series), want)
+}
+
+// withoutRepeats leaves out the samples that have come before.
+func withoutRepeats(t testing.TB, all map[string][]point) map[string][]point {
+	t.Helper()
 	got := map[string][]point{}
-	for s, ps := range r.series {
+	for s, ps := range all {
 		for _, p := range ps {
 			if n := len(got[s]); n == 0 || got[s][n-1].time < p.time {
 				got[s] = append(got[s], p)
 			} else if !slices.Contains(got[s], p) {
-				r.t.Fatalf("%s: %+v after %+v, for the first time", s, p, got[s][n-1])
+				t.Fatalf("%s: %+v after %+v, for the first time", s, p, got[s][n-1])
 			}
 		}
 	}
-	sameSeries(r.t, got, want)
+	return got
 }
 
 func sameSeries(t testing.TB, got, want map[string][]point) {

@@ -202,9 +202,9 @@ func (m *Manager) settle(cfgs []Config) (ids []string, cursors []*wal.Cursor, mo
 		}
 		switch {
 		case replaced[id]:
-			m.sayUndelivered("The position of a remote that is gone is given up: another has its number", id, before[i])
+			m.sayUndelivered("The position of a remote that is gone is given up: another has its number", id, m.undelivered(id, before[i]))
 		case !slices.Contains(ids, now) && m.orphans[id].IsZero():
-			m.sayUndelivered("A remote is gone; its position is kept for a while", id, before[i])
+			m.sayUndelivered("A remote is gone; its position is kept for a while", now, m.undelivered(id, before[i]))
 		}
 	}
 	for i, id := range ids {
@@ -244,9 +244,8 @@ func beginning(store *record.Store, shards int) State {
 }
 
 // sayUndelivered logs what has become of a position, loudly when its remote
-// has not got everything. m.reloading is held.
-func (m *Manager) sayUndelivered(what, id string, c *wal.Cursor) {
-	samples := m.undelivered(id, c)
+// has not got so many samples.
+func (m *Manager) sayUndelivered(what, id string, samples uint64) {
 	level := slog.LevelInfo
 	if samples > 0 {
 		level = slog.LevelWarn

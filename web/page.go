@@ -51,10 +51,11 @@ th{font-weight:600;color:#5a6b7d}code{font-size:12px;word-break:break-all}
 </style></head><body>
 <h1>prom-agent <small>{{.Version}}</small></h1>
 <h2>Remotes</h2>
-{{if .Remotes}}<table><tr><th>name</th><th>URL</th><th>shards</th><th>pending</th><th>behind</th><th>lost</th><th>state</th></tr>
+{{if .Remotes}}<table><tr><th>name</th><th>URL</th><th>shards</th><th>pending</th><th>behind</th><th>lost</th><th>refused</th><th>state</th></tr>
 {{range .Remotes}}<tr><td>{{.Name}}</td><td><code>{{.URL}}</code></td><td>{{.Shards}}</td><td>{{.Pending}}</td>
-<td>{{.BehindSamples}} samples, {{printf "%.1f" .BehindSeconds}} s</td><td>{{.LostSamples}}</td>
-<td class="{{if .Failing}}down{{else}}up{{end}}">{{if .Failing}}retrying{{else}}delivering{{end}}</td></tr>{{end}}</table>
+<td>{{.BehindSamples}} samples, {{printf "%.1f" .BehindSeconds}} s</td><td>{{.LostSamples}}</td><td>{{.RefusedSamples}}</td>
+<td>{{if .Failing}}<span class="down">retrying</span>{{else if .Refusing}}<span class="down">refusing</span>{{else}}<span class="up">delivering</span>{{end}}
+{{if .LastError}}<br>{{ago $.Now .LastErrorTime}}: <code>{{.LastError}}</code>{{end}}</td></tr>{{end}}</table>
 {{else}}<p>No remote_write is configured: what is scraped stays in the log.</p>{{end}}
 {{range .Pools}}<h2>{{.Job}} <small>{{up .}} of {{len .Targets}} up{{if .DroppedCount}}, {{.DroppedCount}} dropped by relabelling{{end}}</small></h2>
 {{if .Targets}}<table><tr><th>target</th><th>labels</th><th>state</th><th>last scrape</th><th>took</th><th>error</th></tr>

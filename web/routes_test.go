@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"promagent/remotewrite"
 	"promagent/scrape"
@@ -91,26 +92,26 @@ func TestPageShowsWhatRuns(t *testing.T) {
 	s := newServer(t, &calls{}, func(o *Options) {
 		o.PageTitle = `<script>"title"`
 		o.Remotes = func() []remotewrite.RemoteStatus {
-			return []remotewrite.RemoteStatus{{Name: "central", URL: "http://c/", Failing: true, BehindSamples: 42}, {Name: "other", URL: "http://o/"}}
+			return []remotewrite.RemoteStatus{{Name: "central", URL: "http://c/", Failing: true, BehindSamples: 42}, {Name: "other", URL: "http://o/"},
+				{Name: "strict", URL: "http://s/", Refusing: true, RefusedSamples: 12345, LastError: "server returned HTTP status 400 Bad Request: <b>out of bounds", LastErrorTime: o.Now().Add(-3 * time.Second)}}
 		}
 	})
-	for _, path := range []string{"/agent"} {
-		res, body := do(t, s.Handler(), "GET", path)
-		if got := res.Header.Get("Content-Type"); res.StatusCode != 200 || got != "text/html; charset=utf-8" {
-			t.Errorf("%s: %d, content type %q", path, res.StatusCode, got)
+	const path = "/agent"
+	res, body := do(t, s.Handler(), "GET", path)
+	if got := res.Header.Get("Content-Type"); res.StatusCode != 200 || got != "text/html; charset=utf-8" {
+		t.Errorf("%s: %d, content type %q", path, res.StatusCode, got)
+	}
+	for _, want := range []string{"central", "42 samples", "retrying", "delivering", "refusing", "12345", "3s ago", "400 Bad Request: &lt;b&gt;out of bounds", "http://localhost:8080/metrics", "connection refused",
+		"1 of 2 up, 3 dropped by relabelling", "2s ago", "never", "scrape_interval: 15s", "&lt;script&gt;"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%s does not show %q", path, want)
 		}
-		for _, want := range []string{"central", "42 samples", "retrying", "delivering", "http://localhost:8080/metrics", "connection refused",
-			"1 of 2 up, 3 dropped by relabelling", "2s ago", "never", "scrape_interval: 15s", "&lt;script&gt;"} {
-			if !strings.Contains(body, want) {
-				t.Errorf("%s does not show %q", path, want)
-			}
-		}
-		if strings.Contains(body, "<script>") || strings.Contains(body, "<a>:2") {
-			t.Errorf("%s shows a label or title unescaped", path)
-		}
-		if !strings.Contains(res.Header.Get("Content-Security-Policy"), "default-src 'none'") {
-			t.Errorf("%s: content security policy %q", path, res.Header.Get("Content-Security-Policy"))
-		}
+	}
+	if strings.Contains(body, "<script>") || strings.Contains(body, "<a>:2") {
+		t.Errorf("%s shows a label or title unescaped", path)
+	}
+	if !strings.Contains(res.Header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("%s: content security policy %q", path, res.Header.Get("Content-Security-Policy"))
 	}
 	empty := newServer(t, &calls{}, func(o *Options) {
 		o.Remotes = func() []remotewrite.RemoteStatus { return nil }

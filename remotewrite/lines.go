@@ -64,9 +64,27 @@ func (e *Endpoint) dropped(message string, err error, samples int, args ...any) 
 	}
 }
 
-// refused logs samples of a part that the remote does not take, with one example.
-func (e *Endpoint) refused(err error, samples int, b *batch, p part) {
-	e.dropped("Samples were refused by the remote and are dropped", err, samples, "example", example{b, p.from}, "timestamp", b.times[p.from])
+// refusals are the samples of a batch that the remote does not take, with one
+// example: they are one line in the log, however the batch was divided.
+type refusals struct {
+	samples int
+	err     error // of the example
+	example example
+}
+
+// add counts samples of a part.
+func (r *refusals) add(err error, samples int, b *batch, p part) {
+	if r.samples == 0 {
+		r.err, r.example = err, example{b, p.from}
+	}
+	r.samples += samples
+}
+
+// refused logs the refusals of a batch.
+func (e *Endpoint) refused(r refusals) {
+	if r.samples > 0 {
+		e.dropped("Samples were refused by the remote and are dropped", r.err, r.samples, "example", r.example, "timestamp", r.example.b.times[r.example.sample])
+	}
 }
 
 // example is a sample's series, named when a line is written.

@@ -46,7 +46,7 @@ func TestRetriesDoNotHideWhatIsLost(t *testing.T) {
 		want    string
 	}{
 		{"refused", MessageV1, func(http.ResponseWriter) int { return 403 }, `level=ERROR msg="Samples were refused by the remote and are dropped" remote_name=test url=URL samples=20 err=`},
-		{"too large alone", MessageV1, func(http.ResponseWriter) int { return 413 }, `level=ERROR msg="Samples were refused by the remote and are dropped" remote_name=test url=URL samples=1 err=`},
+		{"too large alone", MessageV1, func(http.ResponseWriter) int { return 413 }, `level=ERROR msg="Samples were refused by the remote and are dropped" remote_name=test url=URL samples=20 err=`},
 		{"not confirmed", MessageV2, func(http.ResponseWriter) int { return 204 }, `level=ERROR msg="The remote wrote nothing of a request; one that takes 1.x only does not confirm 2.0" remote_name=test url=URL samples=20 err=`},
 		{"a part", MessageV2, func(w http.ResponseWriter) int {
 			w.Header().Set("X-Prometheus-Remote-Write-Samples-Written", "15")

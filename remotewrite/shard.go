@@ -22,11 +22,12 @@ type shard struct {
 	encoder   wire.Encoder
 	packed    []byte
 	exemplars []template.Extra
-	mayHalve  bool  // the last batch was accepted, in part at least
-	tooLarge  bool  // of the batch in work, something was
-	fits      bool  // of the batch in work, something was not
-	alone     error // of the batch in work: the answer to a sample that is too large alone
-	noneFits  bool  // batches are too large down to their single samples
+	mayHalve  bool     // the last batch was accepted, in part at least
+	tooLarge  bool     // of the batch in work, something was
+	fits      bool     // of the batch in work, something was not
+	alone     error    // of the batch in work: the answer to a sample that is too large alone
+	noneFits  bool     // batches are too large down to their single samples
+	refusals  refusals // of the batch in work
 }
 
 // run sends until it is stopped; ctx ends requests under way.
@@ -80,7 +81,8 @@ func (s *shard) run(ctx context.Context) {
 func (s *shard) send(ctx context.Context, b *batch) bool {
 	d := divide(b.samples())
 	largest := 0 // part that was accepted
-	s.tooLarge, s.fits, s.alone = false, false, nil
+	s.tooLarge, s.fits, s.alone, s.refusals = false, false, nil, refusals{}
+	defer func() { s.e.refused(s.refusals) }()
 	probing := s.noneFits && d.probe()
 	for p, ok := d.next(); ok; p, ok = d.next() {
 		accepted, again, done := s.sendPart(ctx, b, p, d)
@@ -135,7 +137,7 @@ func (s *shard) refuse(b *batch, p part) {
 	s.e.metrics.samplesFailed.Add(float64(samples))
 	s.e.metrics.exemplarsFailed.Add(float64(exemplars))
 	s.e.replies.note(s.alone, true, samples)
-	s.e.refused(s.alone, samples, b, p)
+	s.refusals.add(s.alone, samples, b, p)
 }
 
 // growth is the share by which batches grow again after they were too large.
@@ -235,7 +237,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		m.samplesFailed.Add(float64(failed))
 		m.exemplarsFailed.Add(float64(failedExemplars))
 		e.replies.note(err, true, failed)
-		e.refused(err, failed, b, p)
+		s.refusals.add(err, failed, b, p)
 		return failed < samples, false, true
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -64,34 +63,28 @@ func (s *Set) Labels() labels.Labels {
 	return s.builder.Labels()
 }
 
-// Static is a group as the discoveries of Prometheus make it. It must not be
-// written to any more.
-type Static targetgroup.Group
-
-// Of is the group that g stands for.
+// Of is the group that g, made by a discovery of Prometheus, stands for. g must
+// not be written to any more.
 func Of(g *targetgroup.Group) Group {
 	if len(g.Targets) == 0 {
 		return Group{Source: g.Source}
 	}
-	return Group{Source: g.Source, Targets: (*Static)(g)}
+	return Group{Source: g.Source, Targets: &static{g}}
 }
 
-// Len is the number of targets.
-func (g *Static) Len() int { return len(g.Targets) }
+// static is a group whose label sets are there.
+type static struct{ made *targetgroup.Group }
 
-// Labels adds the target's labels and those of the group that it has not itself.
-func (g *Static) Labels(i int, s *Set) {
-	t := g.Targets[i]
-	for n, v := range g.Labels {
-		if _, own := t[n]; !own {
+func (g *static) Len() int { return len(g.made.Targets) }
+
+func (g *static) Labels(i int, s *Set) {
+	own := g.made.Targets[i]
+	for n, v := range g.made.Labels {
+		if _, ok := own[n]; !ok {
 			s.Add(string(n), string(v))
 		}
 	}
-	addAll(s, t)
-}
-
-func addAll(s *Set, l model.LabelSet) {
-	for n, v := range l {
+	for n, v := range own {
 		s.Add(string(n), string(v))
 	}
 }

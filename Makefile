@@ -39,7 +39,8 @@ setup:
 	test/setup
 
 e2e: build setup
-	PROM_AGENT=$(CURDIR)/prom-agent PROMETHEUS=$$(test/setup --path) $(GO) test -count=1 -timeout 20m ./test/e2e
+	PROM_AGENT=$(CURDIR)/prom-agent PROMETHEUS=$$(test/setup --path) KUBE=$$(test/setup --kube-path) \
+		$(GO) test -exec $(CURDIR)/test/netns -count=1 -timeout 20m ./test/e2e
 
 # A minute for each fuzz target.
 FUZZTIME ?= 1m

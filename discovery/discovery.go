@@ -12,7 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	commonconfig "github.com/prometheus/common/config"
 	sd "github.com/prometheus/prometheus/discovery"
-	"github.com/prometheus/prometheus/discovery/targetgroup"
+
+	"promagent/discovery/group"
 )
 
 // Configs are the discovery configs of one job.
@@ -27,8 +28,7 @@ type Update struct {
 	// Groups are the groups that changed, by Source ascending. A Source is
 	// unique within the job ("file/3:/etc/targets.yml:0"); a group without
 	// targets means that the source has none any more, known before or not.
-	// Groups are shared with other jobs and must not be written to.
-	Groups []*targetgroup.Group
+	Groups []group.Group
 
 	// Gone: the job and all its groups ended. Groups is nil. A reader that
 	// learns its jobs from the config may ignore it.

@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/common/model"
 	sd "github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
+
+	"promagent/discovery/group"
 )
 
 // hub makes fake discoveries and keeps what was made, by id.
@@ -113,8 +115,8 @@ func (d *fake) state() (starts int, ended bool) {
 	return d.starts, d.ended
 }
 
-// group returns a group of source with targets at these addresses.
-func group(source string, addresses ...string) *targetgroup.Group {
+// made returns a group of source with targets at these addresses.
+func made(source string, addresses ...string) *targetgroup.Group {
 	g := &targetgroup.Group{Source: source, Labels: model.LabelSet{"source": model.LabelValue(source)}}
 	for _, a := range addresses {
 		g.Targets = append(g.Targets, model.LabelSet{model.AddressLabel: model.LabelValue(a)})
@@ -127,7 +129,7 @@ type reader struct {
 	mu      sync.Mutex
 	batches [][]Update
 	times   []time.Time
-	jobs    map[string]map[string]*targetgroup.Group
+	jobs    map[string]map[string]group.Group
 }
 
 func (r *reader) read(batch []Update) {
@@ -141,10 +143,10 @@ func (r *reader) read(batch []Update) {
 			continue
 		}
 		if r.jobs[u.Job] == nil {
-			r.jobs[u.Job] = map[string]*targetgroup.Group{}
+			r.jobs[u.Job] = map[string]group.Group{}
 		}
 		for _, g := range u.Groups {
-			if len(g.Targets) == 0 {
+			if g.Len() == 0 {
 				delete(r.jobs[u.Job], g.Source)
 			} else {
 				r.jobs[u.Job][g.Source] = g
@@ -161,8 +163,10 @@ func (r *reader) String() string {
 	for _, job := range slices.Sorted(maps.Keys(r.jobs)) {
 		var as []string
 		for _, g := range r.jobs[job] {
-			for _, t := range g.Targets {
-				as = append(as, string(t[model.AddressLabel]))
+			for i := range g.Len() {
+				var l group.Set
+				g.Targets.Labels(i, &l)
+				as = append(as, l.Labels().Get(model.AddressLabel))
 			}
 		}
 		slices.Sort(as)
@@ -202,7 +206,7 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &rig{t, m, reg, &reader{jobs: map[string]map[string]*targetgroup.Group{}}, newHub()}
+	return &rig{t, m, reg, &reader{jobs: map[string]map[string]group.Group{}}, newHub()}
 }
 
 // start runs manager and reader; stop ends both and returns when they have.

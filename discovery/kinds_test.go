@@ -16,7 +16,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery/file"
 	sdhttp "github.com/prometheus/prometheus/discovery/http"
-	"github.com/prometheus/prometheus/discovery/targetgroup"
+
+	"promagent/discovery/group"
 )
 
 // runReal runs a Manager with one job and calls seen with every state until
@@ -37,7 +38,7 @@ func runReal(t *testing.T, c Configs, seen func(state string) bool) {
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { _ = m.Run(ctx) })
-	r := &reader{jobs: map[string]map[string]*targetgroup.Group{}}
+	r := &reader{jobs: map[string]map[string]group.Group{}}
 	for batch := range m.Updates() {
 		r.read(batch)
 		if seen(r.String()) {

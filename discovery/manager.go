@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	commonconfig "github.com/prometheus/common/config"
 	sd "github.com/prometheus/prometheus/discovery"
+
+	"promagent/discovery/group"
 )
 
 // Manager runs the providers of all jobs. Its methods may be called from any
@@ -161,7 +163,7 @@ func (m *Manager) apply(p *plan) bool {
 		for _, pr := range old {
 			if !slices.Contains(now, pr) {
 				for _, g := range pr.groups {
-					m.pending.add(job, emptied(g))
+					m.pending.add(job, group.Group{Source: g.Source})
 				}
 			}
 		}

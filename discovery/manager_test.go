@@ -17,13 +17,15 @@ import (
 	"github.com/prometheus/common/model"
 	sd "github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
+
+	"promagent/discovery/group"
 )
 
 func TestEqualConfigsShareOneProvider(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x", "b", "x", "c", "x,x")
 		d := r.only(t, "x")
-		d.finds(group("s", "1:80"))
+		d.finds(made("s", "1:80"))
 		r.settle()
 		r.wantState("a: 1:80; b: 1:80; c: 1:80")
 		if starts, _ := d.state(); starts != 1 {
@@ -39,7 +41,7 @@ func TestReloadKeepsAnUnchangedProviderAndTellsNothing(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x")
 		d := r.only(t, "x")
-		d.finds(group("s", "1:80"))
+		d.finds(made("s", "1:80"))
 		r.settle()
 		before := r.deliveries()
 		r.commit("a", "x")
@@ -58,7 +60,7 @@ func TestReloadKeepsAnUnchangedProviderAndTellsNothing(t *testing.T) {
 func TestNewJobOfARunningProviderGetsItsGroupsAtOnce(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x")
-		r.only(t, "x").finds(group("s", "1:80"), group("t", "2:80"))
+		r.only(t, "x").finds(made("s", "1:80"), made("t", "2:80"))
 		r.settle()
 		r.commit("a", "x", "b", "x")
 		r.soon()
@@ -70,12 +72,12 @@ func TestRenamedJobKeepsTheProvidersTargets(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x")
 		d := r.only(t, "x")
-		d.finds(group("s", "1:80"))
+		d.finds(made("s", "1:80"))
 		r.settle()
 		r.commit("b", "x")
 		r.soon()
 		r.wantState("b: 1:80")
-		d.finds(group("s", "2:80"))
+		d.finds(made("s", "2:80"))
 		r.settle()
 		r.wantState("b: 2:80")
 		r.only(t, "x")
@@ -86,8 +88,8 @@ func TestRemovedProviderIsStoppedAndItsGroupsEndPromptly(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x,y")
 		x, y := r.only(t, "x"), r.only(t, "y")
-		x.finds(group("s", "1:80"))
-		y.finds(group("s", "2:80")) // the same source of another provider
+		x.finds(made("s", "1:80"))
+		y.finds(made("s", "2:80")) // the same source of another provider
 		r.settle()
 		r.wantState("a: 1:80 2:80")
 		r.commit("a", "y")
@@ -105,10 +107,10 @@ func TestRemovedProviderIsStoppedAndItsGroupsEndPromptly(t *testing.T) {
 func TestRemovalInTheMiddleOfABurstIsNotThrottled(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x", "b", "y")
-		r.only(t, "y").finds(group("s", "1:80"))
+		r.only(t, "y").finds(made("s", "1:80"))
 		x := r.only(t, "x")
 		for i := range 6000 { // for a minute: the pauses are the longest
-			x.finds(group("s", fmt.Sprintf("%d:80", i)))
+			x.finds(made("s", fmt.Sprintf("%d:80", i)))
 			time.Sleep(10 * time.Millisecond)
 		}
 		r.commit("a", "x", "b", "")
@@ -122,7 +124,7 @@ func TestRemovalInTheMiddleOfABurstIsNotThrottled(t *testing.T) {
 func TestRemovingAllConfigsOfAJobEndsItsGroups(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x")
-		r.only(t, "x").finds(group("s", "1:80"))
+		r.only(t, "x").finds(made("s", "1:80"))
 		r.settle()
 		r.commit("a", "")
 		r.soon()
@@ -137,7 +139,7 @@ func TestRemovingAllConfigsOfAJobEndsItsGroups(t *testing.T) {
 
 func TestEmptyStaticConfigsEndTheGroups(t *testing.T) {
 	inBubble(t, func(r *rig) {
-		r.commitConfigs(map[string]Configs{"a": {sd.StaticConfig{group("0", "1:80"), group("1", "2:80", "3:80")}}})
+		r.commitConfigs(map[string]Configs{"a": {sd.StaticConfig{made("0", "1:80"), made("1", "2:80", "3:80")}}})
 		r.soon()
 		r.wantState("a: 1:80 2:80 3:80")
 		r.wantMetrics("prometheus_sd_discovered_targets", "a 3")
@@ -150,12 +152,12 @@ func TestEmptyStaticConfigsEndTheGroups(t *testing.T) {
 
 func TestStaticGroupsAreNotWrittenTo(t *testing.T) {
 	inBubble(t, func(r *rig) {
-		static := sd.StaticConfig{group("0", "1:80")}
+		static := sd.StaticConfig{made("0", "1:80")}
 		for range 2 {
 			r.commitConfigs(map[string]Configs{"a": {static}, "b": {static}})
 			r.settle()
 		}
-		if want := (sd.StaticConfig{group("0", "1:80")}); !reflect.DeepEqual(static, want) {
+		if want := (sd.StaticConfig{made("0", "1:80")}); !reflect.DeepEqual(static, want) {
 			t.Errorf("the config's group became %v", static[0])
 		}
 		r.wantState("a: 1:80; b: 1:80")
@@ -166,16 +168,16 @@ func TestUpdateReplacesOnlyTheSourcesThatItNames(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x")
 		d := r.only(t, "x")
-		d.finds(group("s", "1:80"), group("t", "2:80"))
+		d.finds(made("s", "1:80"), made("t", "2:80"))
 		r.settle()
-		d.finds(nil, group("t", "3:80"))
+		d.finds(nil, made("t", "3:80"))
 		r.settle()
 		r.wantState("a: 1:80 3:80")
-		d.finds(group("s"), group("unknown"))
+		d.finds(made("s"), made("unknown"))
 		r.settle()
 		r.wantState("a: 3:80")
 		last := r.batches[len(r.batches)-1]
-		want := []Update{{Job: "a", Groups: []*targetgroup.Group{{Source: "fake/1:s"}}}}
+		want := []Update{{Job: "a", Groups: []group.Group{{Source: "fake/1:s"}}}}
 		if !reflect.DeepEqual(last, want) {
 			t.Errorf("the last update: got %v, want %v", last, want)
 		}
@@ -186,10 +188,10 @@ func TestGroupThatIsFoundUnchangedIsNotSent(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x")
 		d := r.only(t, "x")
-		d.finds(group("s", "1:80", "2:80", "2:80"), group("t", "4:80"))
+		d.finds(made("s", "1:80", "2:80", "2:80"), made("t", "4:80"))
 		r.settle()
 		n, received := r.deliveries(), counter(t, r.metrics.ReceivedUpdates)
-		d.finds(group("s", "2:80", "1:80", "2:80"), group("t", "4:80")) // in another order
+		d.finds(made("s", "2:80", "1:80", "2:80"), made("t", "4:80")) // in another order
 		r.settle()
 		if r.deliveries() != n {
 			t.Errorf("unchanged groups were sent: %v", r.batches[n])
@@ -203,14 +205,14 @@ func TestGroupThatIsFoundUnchangedIsNotSent(t *testing.T) {
 		}
 
 		for _, g := range []*targetgroup.Group{
-			group("s", "1:80", "1:80", "2:80"), // the same addresses, another number of each
-			group("s", "1:80", "1:80"),
-			{Source: "s", Targets: group("", "1:80", "1:80").Targets, Labels: model.LabelSet{"l": "v"}},
-			group("s", "2:80", "1:80"),
-			group("s", "1:80", "1:80"),
+			made("s", "1:80", "1:80", "2:80"), // the same addresses, another number of each
+			made("s", "1:80", "1:80"),
+			{Source: "s", Targets: made("", "1:80", "1:80").Targets, Labels: model.LabelSet{"l": "v"}},
+			made("s", "2:80", "1:80"),
+			made("s", "1:80", "1:80"),
 		} {
 			n = r.deliveries()
-			d.finds(g, group("t", "4:80"))
+			d.finds(g, made("t", "4:80"))
 			r.settle()
 			if r.deliveries() != n+1 {
 				t.Errorf("%v: deliveries got %d, want 1", g, r.deliveries()-n)
@@ -227,7 +229,7 @@ func TestJobsWithoutTargetsExist(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.fail["bad"] = true
 		r.commit("none", "", "failed", "bad", "silent", "x", "half", "bad,y")
-		r.only(t, "y").finds(group("s", "1:80"))
+		r.only(t, "y").finds(made("s", "1:80"))
 		r.settle()
 		r.wantState("failed:; half: 1:80; none:; silent:")
 	})
@@ -248,7 +250,7 @@ func TestConfigThatCannotBeMadeIsCountedAndTriedAtTheNextCommit(t *testing.T) {
 		}
 		r.commit("a", "bad", "b", "bad,x")
 		r.wantMetrics("prometheus_sd_failed_configs", "0")
-		r.only(t, "bad").finds(group("s", "1:80"))
+		r.only(t, "bad").finds(made("s", "1:80"))
 		r.settle()
 		r.wantState("a: 1:80; b: 1:80")
 	})
@@ -257,10 +259,10 @@ func TestConfigThatCannotBeMadeIsCountedAndTriedAtTheNextCommit(t *testing.T) {
 func TestWhatIsFoundBeforeRunIsNotLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.commitConfigs(map[string]Configs{"a": {sd.StaticConfig{group("0", "1:80")}, r.config("x")}})
+		r.commitConfigs(map[string]Configs{"a": {sd.StaticConfig{made("0", "1:80")}, r.config("x")}})
 		time.Sleep(time.Hour)
 		stop := r.start()
-		r.only(t, "x").finds(group("s", "2:80"))
+		r.only(t, "x").finds(made("s", "2:80"))
 		r.settle()
 		r.wantState("a: 1:80 2:80")
 		stop()
@@ -271,12 +273,12 @@ func TestRemovingOneOfTwoJobsKeepsTheSharedProvider(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x", "b", "x")
 		d := r.only(t, "x")
-		d.finds(group("s", "1:80"))
+		d.finds(made("s", "1:80"))
 		r.settle()
 		r.commit("b", "x", "c", "x")
 		r.soon()
 		r.wantState("b: 1:80; c: 1:80")
-		d.finds(group("s", "2:80"))
+		d.finds(made("s", "2:80"))
 		r.settle()
 		r.wantState("b: 2:80; c: 2:80")
 		r.wantMetrics("prometheus_sd_discovered_targets", "b 1", "c 1")
@@ -286,14 +288,14 @@ func TestRemovingOneOfTwoJobsKeepsTheSharedProvider(t *testing.T) {
 func TestJobThatReturnsBeforeTheReaderHeardKeepsNothingOld(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x")
-		r.only(t, "x").finds(group("s", "1:80"))
+		r.only(t, "x").finds(made("s", "1:80"))
 		r.settle()
 		r.commit()
 		r.commit("a", "x")
 		if n := len(r.all["x"]); n != 2 {
 			t.Fatalf("providers made: got %d, want 2", n)
 		}
-		r.newest("x").finds(group("s", "2:80"))
+		r.newest("x").finds(made("s", "2:80"))
 		r.settle()
 		r.wantState("a: 2:80")
 	})
@@ -302,7 +304,7 @@ func TestJobThatReturnsBeforeTheReaderHeardKeepsNothingOld(t *testing.T) {
 func TestPreparedChangeThatIsDroppedChangesNothing(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x")
-		r.only(t, "x").finds(group("s", "1:80"))
+		r.only(t, "x").finds(made("s", "1:80"))
 		r.settle()
 		n := r.deliveries()
 		if _, err := r.Prepare(map[string]Configs{"b": {r.config("y")}}); err != nil {
@@ -322,7 +324,7 @@ func TestPreparedChangeThatIsDroppedChangesNothing(t *testing.T) {
 func TestChangesPreparedTogetherTakeEffectInTheOrderOfTheirCommits(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x")
-		r.only(t, "x").finds(group("s", "old:80"))
+		r.only(t, "x").finds(made("s", "old:80"))
 		r.settle()
 		first, err := r.Prepare(map[string]Configs{"a": {r.config("x")}, "b": {r.config("x")}})
 		if err != nil {
@@ -337,7 +339,7 @@ func TestChangesPreparedTogetherTakeEffectInTheOrderOfTheirCommits(t *testing.T)
 		first()
 		r.settle()
 		r.wantState("a:; b:")
-		r.newest("x").finds(group("s", "1:80"))
+		r.newest("x").finds(made("s", "1:80"))
 		r.settle()
 		r.wantState("a: 1:80; b: 1:80")
 		if starts, ended := r.newest("y").state(); starts > 0 && !ended {
@@ -357,8 +359,8 @@ func TestChangesThatComeTogetherArriveTogether(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		start := time.Now()
 		r.commit("a", "x", "b", "y")
-		r.only(t, "x").finds(group("s", "1:80"))
-		r.only(t, "y").finds(group("s", "2:80"))
+		r.only(t, "x").finds(made("s", "1:80"))
+		r.only(t, "y").finds(made("s", "2:80"))
 		r.soon()
 		if r.deliveries() != 1 {
 			t.Fatalf("deliveries: got %d, want 1", r.deliveries())
@@ -376,7 +378,7 @@ func TestBusyDiscoveryIsThrottled(t *testing.T) {
 		r.commit("a", "x")
 		d := r.only(t, "x")
 		for i := range 6000 { // for a minute
-			d.finds(group("s", fmt.Sprintf("%d:80", i)))
+			d.finds(made("s", fmt.Sprintf("%d:80", i)))
 			time.Sleep(10 * time.Millisecond)
 		}
 		r.settle()
@@ -394,10 +396,10 @@ func TestBusyDiscoveryIsThrottled(t *testing.T) {
 			t.Errorf("deliveries in a minute: got %d, want about 20", n)
 		}
 		// After some quiet the next change is prompt again.
-		d.finds(group("s", "last:80"))
+		d.finds(made("s", "last:80"))
 		r.soon()
 		r.wantState("a: last:80")
-		d.finds(group("s", "next:80"))
+		d.finds(made("s", "next:80"))
 		time.Sleep(2 * minPause)
 		synctest.Wait()
 		r.wantState("a: next:80")
@@ -413,7 +415,7 @@ func TestBusyReaderMissesNothingAndIsCounted(t *testing.T) {
 		r.commit("a", "x")
 		d := r.only(t, "x")
 		for i := range 10 {
-			d.finds(group(fmt.Sprint(i), fmt.Sprintf("%d:80", i)))
+			d.finds(made(fmt.Sprint(i), fmt.Sprintf("%d:80", i)))
 			time.Sleep(time.Second)
 		}
 		r.wantMetrics("prometheus_sd_updates_delayed_total", "1")
@@ -436,13 +438,13 @@ func TestBusyReaderMissesNothingAndIsCounted(t *testing.T) {
 type brokenDiscoverer struct{ closes bool }
 
 func (d brokenDiscoverer) Run(ctx context.Context, up chan<- []*targetgroup.Group) {
-	up <- []*targetgroup.Group{group("s", "1:80")}
+	up <- []*targetgroup.Group{made("s", "1:80")}
 	if d.closes {
 		close(up)
 		return
 	}
 	<-ctx.Done()
-	up <- []*targetgroup.Group{group("s", "late:80")}
+	up <- []*targetgroup.Group{made("s", "late:80")}
 }
 
 type brokenConfig struct {
@@ -585,10 +587,10 @@ func TestReaderEndsWithTheStateOfAllJobs(t *testing.T) {
 						source := fmt.Sprint(rnd.IntN(3))
 						if rnd.IntN(3) == 0 {
 							delete(found[id], source)
-							r.newest(id).finds(group(source))
+							r.newest(id).finds(made(source))
 						} else {
 							found[id][source] = fmt.Sprintf("%s-%s-%d", id, source, rnd.IntN(3))
-							r.newest(id).finds(group(source, found[id][source]))
+							r.newest(id).finds(made(source, found[id][source]))
 						}
 					default:
 						time.Sleep(time.Duration(rnd.Int64N(int64(2 * time.Second))))
@@ -618,12 +620,12 @@ func TestCommitsAndFindingsAtTheSameTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	static := func(i int) Configs { return Configs{sd.StaticConfig{group("0", fmt.Sprintf("%d:80", i))}} }
+	static := func(i int) Configs { return Configs{sd.StaticConfig{made("0", fmt.Sprintf("%d:80", i))}} }
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var running, committing sync.WaitGroup
 	running.Go(func() { _ = m.Run(ctx) })
-	last := &reader{jobs: map[string]map[string]*targetgroup.Group{}}
+	last := &reader{jobs: map[string]map[string]group.Group{}}
 	arrived := make(chan struct{})
 	running.Go(func() {
 		for batch := range m.Updates() {

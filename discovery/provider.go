@@ -7,20 +7,28 @@ import (
 
 	sd "github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
+
+	"promagent/discovery/group"
 )
+
+// discoverer finds groups until ctx is done. It sends those that have changed,
+// as far as it knows; one without targets ends its source.
+type discoverer interface {
+	Run(ctx context.Context, up chan<- []group.Group)
+}
 
 // provider is one running discovery and the groups it has found.
 type provider struct {
 	number     uint64
-	kind       string        // "file"
-	config     sd.Config     // never written to
-	discoverer sd.Discoverer // nil: static, all groups are known
+	kind       string     // "file"
+	config     sd.Config  // never written to
+	discoverer discoverer // nil: static, all groups are known
 	refresh    refreshLabels
 
 	// Guarded by Manager.mu.
-	jobs    []string                      // that have its targets; none once it is out of force
-	groups  map[string]*targetgroup.Group // by the discoverer's source; with Sources of Updates
-	targets int                           // in groups
+	jobs    []string               // that have its targets; none once it is out of force
+	groups  map[string]group.Group // by the discoverer's source; with Sources of Updates
+	targets int                    // in groups
 }
 
 // newProvider makes the provider of c, first needed by job.
@@ -29,12 +37,14 @@ func (m *Manager) newProvider(c sd.Config, job string) (*provider, error) {
 		kind:    c.Name(),
 		config:  c,
 		refresh: refreshLabels{c.Name(), job},
-		groups:  map[string]*targetgroup.Group{},
+		groups:  map[string]group.Group{},
 	}
 	if static, ok := c.(sd.StaticConfig); ok {
 		pr.number = m.made.Add(1)
 		for _, g := range static {
-			pr.take(g)
+			if g != nil {
+				pr.take(group.Of(g))
+			}
 		}
 		m.metrics.ReceivedUpdates.Inc()
 		return pr, nil
@@ -52,7 +62,7 @@ func (m *Manager) newProvider(c sd.Config, job string) (*provider, error) {
 		return nil, err
 	}
 	pr.number = m.made.Add(1)
-	pr.discoverer = d
+	pr.discoverer = upstream{d}
 	return pr, nil
 }
 
@@ -60,74 +70,95 @@ func (m *Manager) newProvider(c sd.Config, job string) (*provider, error) {
 func (pr *provider) serves(c sd.Config) bool { return reflect.DeepEqual(pr.config, c) }
 
 // take makes g the held group of its source and returns it as Updates show
-// it; nil when nothing changed. g is not written to: a static group belongs
-// to the config.
-func (pr *provider) take(g *targetgroup.Group) *targetgroup.Group {
-	if g == nil {
-		return nil
+// it; false: nothing changed.
+func (pr *provider) take(g group.Group) (shown group.Group, changed bool) {
+	held, known := pr.groups[g.Source]
+	if !known && g.Len() == 0 || known && group.Same(held.Targets, g.Targets) {
+		return group.Group{}, false
 	}
-	held := pr.groups[g.Source]
-	switch {
-	case held == nil && len(g.Targets) == 0:
-		return nil
-	case held != nil && equal(held, g):
-		return nil
-	case held != nil:
-		pr.targets -= len(held.Targets)
-	}
-	if len(g.Targets) == 0 {
+	pr.targets += g.Len() - held.Len()
+	if g.Len() == 0 {
 		delete(pr.groups, g.Source)
-		return emptied(held)
+		return group.Group{Source: held.Source}, true
 	}
-	shown := &targetgroup.Group{
-		Targets: g.Targets,
-		Labels:  g.Labels,
-		Source:  fmt.Sprintf("%s/%d:%s", pr.kind, pr.number, g.Source),
+	shown = group.Group{Source: held.Source, Targets: g.Targets}
+	if !known {
+		shown.Source = fmt.Sprintf("%s/%d:%s", pr.kind, pr.number, g.Source)
 	}
 	pr.groups[g.Source] = shown
-	pr.targets += len(g.Targets)
-	return shown
+	return shown, true
+}
+
+// upstream is a discovery of Prometheus.
+type upstream struct{ sd.Discoverer }
+
+// Run translates what the discovery sends. What still arrives after ctx is done
+// is read, though nobody has it, so that a discovery which does not look at ctx
+// while it sends can end.
+func (u upstream) Run(ctx context.Context, up chan<- []group.Group) {
+	found := make(chan []*targetgroup.Group)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		u.Discoverer.Run(ctx, found)
+	}()
+	for in := found; ; {
+		select {
+		case <-done:
+			return
+		case made, ok := <-in:
+			if !ok { // some close it, though they should not
+				in = nil
+				continue
+			}
+			groups := make([]group.Group, 0, len(made))
+			for _, g := range made {
+				if g != nil {
+					groups = append(groups, group.Of(g))
+				}
+			}
+			select {
+			case up <- groups:
+			case <-ctx.Done():
+			}
+		}
+	}
 }
 
 // run runs pr until ctx is done and the discoverer returned. One that returns
 // before leaves its targets as they are.
 func (m *Manager) run(ctx context.Context, pr *provider) {
 	m.log.Debug("Starting provider", "provider", pr.kind, "number", pr.number)
-	up := make(chan []*targetgroup.Group)
+	up := make(chan []group.Group)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		pr.discoverer.Run(ctx, up)
 	}()
-	// What still arrives after ctx is done is read, though no job has it, so
-	// that a discoverer which does not look at ctx while it sends can end.
-	for in := up; ; {
+	for {
 		select {
 		case <-done:
 			return
-		case groups, ok := <-in:
-			if !ok { // some close it, though they should not
-				in = nil
-				continue
-			}
+		case groups := <-up:
 			m.update(pr, groups)
 		}
 	}
 }
 
 // update takes what a discoverer sent.
-func (m *Manager) update(pr *provider, groups []*targetgroup.Group) {
+func (m *Manager) update(pr *provider, groups []group.Group) {
 	m.metrics.ReceivedUpdates.Inc()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	changed := false
 	for _, g := range groups {
-		if g = pr.take(g); g == nil {
+		shown, news := pr.take(g)
+		if !news {
 			continue
 		}
 		changed = true
 		for _, job := range pr.jobs {
-			m.pending.add(job, g)
+			m.pending.add(job, shown)
 		}
 	}
 	for _, job := range pr.jobs {

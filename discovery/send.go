@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/prometheus/discovery/targetgroup"
+	"promagent/discovery/group"
 )
 
 // Between two deliveries lies at least minPause, growing by half with every
@@ -22,7 +22,7 @@ const (
 type pending map[string]*news
 
 type news struct {
-	groups map[string]*targetgroup.Group // by Source: the newest
+	groups map[string]group.Group // by Source: the newest
 	gone   bool
 }
 
@@ -30,7 +30,7 @@ type news struct {
 func (p pending) announce(job string) *news {
 	n := p[job]
 	if n == nil {
-		n = &news{groups: map[string]*targetgroup.Group{}}
+		n = &news{groups: map[string]group.Group{}}
 		p[job] = n
 	}
 	n.gone = false
@@ -38,7 +38,7 @@ func (p pending) announce(job string) *news {
 }
 
 // add tells of g in job.
-func (p pending) add(job string, g *targetgroup.Group) {
+func (p pending) add(job string, g group.Group) {
 	p.announce(job).groups[g.Source] = g
 }
 
@@ -52,7 +52,7 @@ func (p pending) updates() []Update {
 	for _, job := range slices.Sorted(maps.Keys(p)) {
 		u := Update{Job: job, Gone: p[job].gone}
 		if !u.Gone {
-			u.Groups = slices.SortedFunc(maps.Values(p[job].groups), func(a, b *targetgroup.Group) int {
+			u.Groups = slices.SortedFunc(maps.Values(p[job].groups), func(a, b group.Group) int {
 				return strings.Compare(a.Source, b.Source)
 			})
 		}

@@ -30,6 +30,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"promagent/discovery"
+	"promagent/discovery/group"
 	"promagent/template"
 )
 
@@ -304,7 +305,7 @@ func runOurs(t *testing.T, cfg JobConfig, answers []answer) *logged {
 		}
 		commit()
 		updates := make(chan []discovery.Update, 1)
-		updates <- []discovery.Update{{Job: "job", Groups: []*targetgroup.Group{{Source: "s", Targets: []model.LabelSet{{"__address__": "target:1"}}, Labels: model.LabelSet{"zone": "z"}}}}}
+		updates <- []discovery.Update{{Job: "job", Groups: []group.Group{group.Of(&targetgroup.Group{Source: "s", Targets: []model.LabelSet{{"__address__": "target:1"}}, Labels: model.LabelSet{"zone": "z"}})}}}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- m.Run(ctx, updates) }()

@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"promagent/discovery"
+	"promagent/discovery/group"
 	"promagent/template"
 )
 
@@ -91,7 +92,7 @@ func newSingle(t *testing.T, address string, change func(*JobConfig)) *single {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tg, err := newTarget(labels.NewBuilder(labels.EmptyLabels()), p.cfg, p.relabel, discovered{target: model.LabelSet{"__address__": model.LabelValue(address)}})
+	tg, err := newTarget(&labelBuilder{}, p.cfg, p.relabel, discovered{addressed(address), 0})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,9 +432,9 @@ func TestOtherTargetsGoOnBesideHostileOnes(t *testing.T) {
 		return model.LabelSet{"__address__": model.LabelValue(address(t, s)), "how": model.LabelValue(how), "__param_how": model.LabelValue(how)}
 	}
 	updates := make(chan []discovery.Update, 1)
-	updates <- []discovery.Update{{Job: "job", Groups: []*targetgroup.Group{{Source: "s", Targets: []model.LabelSet{
+	updates <- []discovery.Update{{Job: "job", Groups: []group.Group{group.Of(&targetgroup.Group{Source: "s", Targets: []model.LabelSet{
 		target(good, "good"), target(hostile, "endless"), target(hostile, "hang"), target(hostile, "bomb"),
-	}}}}}
+	}})}}}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- m.Run(ctx, updates) }()

@@ -23,6 +23,7 @@ import (
 	promrelabel "github.com/prometheus/prometheus/model/relabel"
 
 	"promagent/discovery"
+	"promagent/discovery/group"
 	"promagent/template"
 )
 
@@ -134,7 +135,7 @@ func (w *world) apply(jobs ...JobConfig) {
 // discover gives a job its targets, addresses with labels, and waits until they
 // are taken over.
 func (w *world) discover(job string, targets ...model.LabelSet) {
-	w.updates <- []discovery.Update{{Job: job, Groups: []*targetgroup.Group{{Source: "s", Targets: targets}}}}
+	w.updates <- []discovery.Update{{Job: job, Groups: []group.Group{group.Of(&targetgroup.Group{Source: "s", Targets: targets})}}}
 	time.Sleep(5*time.Second + time.Nanosecond)
 	synctest.Wait()
 }
@@ -243,7 +244,7 @@ func TestFirstTargetsAreTakenOverAtOnceAndManyChangesNowAndThen(t *testing.T) {
 			return n
 		}
 		one := func(job string, targets ...model.LabelSet) {
-			w.updates <- []discovery.Update{{Job: job, Groups: []*targetgroup.Group{{Source: "s", Targets: targets}}}}
+			w.updates <- []discovery.Update{{Job: job, Groups: []group.Group{group.Of(&targetgroup.Group{Source: "s", Targets: targets})}}}
 		}
 		one("a", at("a1:1"))
 		time.Sleep(50 * time.Millisecond)

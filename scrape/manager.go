@@ -26,11 +26,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/util/osutil"
 
 	"promagent/discovery"
+	"promagent/discovery/group"
 )
 
 // Options are what a Manager needs from outside.
@@ -55,8 +55,8 @@ type Manager struct {
 	reloading sync.Mutex    // one commit at a time
 	mu        sync.Mutex    // guards what follows
 	pools     map[string]*pool
-	pending   map[string]map[string]*targetgroup.Group // by job and source: changed, and not taken over yet
-	held      map[string]map[string]*targetgroup.Group // of jobs without a pool yet
+	pending   map[string]map[string]group.Group // by job and source: changed, and not taken over yet
+	held      map[string]map[string]group.Group // of jobs without a pool yet
 	stopped   bool
 }
 
@@ -79,7 +79,7 @@ func New(o Options) (*Manager, error) {
 		return nil, fmt.Errorf("register scrape metrics: %w", err)
 	}
 	man := &Manager{
-		o: o, changed: make(chan struct{}, 1), pools: map[string]*pool{}, pending: map[string]map[string]*targetgroup.Group{}, held: map[string]map[string]*targetgroup.Group{},
+		o: o, changed: make(chan struct{}, 1), pools: map[string]*pool{}, pending: map[string]map[string]group.Group{}, held: map[string]map[string]group.Group{},
 		env: &environment{
 			sink: o.Sink, metrics: m, log: o.Logger, align: o.AdjustTimestamps, tolerance: o.TimestampTolerance, dial: o.Dial,
 			decode: make(chan struct{}, runtime.GOMAXPROCS(0)),
@@ -295,7 +295,7 @@ func (m *Manager) collect(us []discovery.Update) {
 			continue
 		}
 		if into[u.Job] == nil {
-			into[u.Job] = map[string]*targetgroup.Group{}
+			into[u.Job] = map[string]group.Group{}
 		}
 		for _, g := range u.Groups {
 			into[u.Job][g.Source] = g
@@ -307,7 +307,7 @@ func (m *Manager) collect(us []discovery.Update) {
 func (m *Manager) apply() {
 	m.mu.Lock()
 	pending := m.pending
-	m.pending = map[string]map[string]*targetgroup.Group{}
+	m.pending = map[string]map[string]group.Group{}
 	pools := maps.Clone(m.pools)
 	m.mu.Unlock()
 	for job, groups := range pending {

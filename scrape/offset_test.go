@@ -10,9 +10,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
 	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
 	promscrape "github.com/prometheus/prometheus/scrape"
 
+	"promagent/discovery/group"
 	"promagent/relabel"
 )
 
@@ -66,11 +68,15 @@ func TestAgentsSpreadTheirScrapesAsPrometheusDoes(t *testing.T) {
 	}
 }
 
+// addressed is a group of one target.
+func addressed(address string) group.Targets {
+	return group.Of(&targetgroup.Group{Targets: []model.LabelSet{{"__address__": model.LabelValue(address)}}}).Targets
+}
+
 // The turn of a target, with the parts that Prometheus makes it of.
 func TestTurnIsOfIdentityAndSeed(t *testing.T) {
 	cfg := testJob(func(c *JobConfig) { c.Interval = 15 * time.Second })
-	from := discovered{target: model.LabelSet{"__address__": "t:1"}}
-	tg, err := newTarget(labels.NewBuilder(labels.EmptyLabels()), cfg, relabel.Rules{}, from)
+	tg, err := newTarget(&labelBuilder{}, cfg, relabel.Rules{}, discovered{addressed("t:1"), 0})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,9 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"promagent/discovery/group"
 	"promagent/relabel"
 )
 
@@ -34,7 +34,6 @@ type pool struct {
 	fetcher  *fetcher
 	sockets  map[string]*fetcher // by unix socket
 	failure  *failureLog
-	groups   map[string]*targetgroup.Group
 	sources  map[string]*source
 	loops    map[uint64]*loop // by the target's identity
 	stopping []*loop          // that have been told to end and may not have yet
@@ -43,10 +42,11 @@ type pool struct {
 	closing sync.WaitGroup // of failure logs
 }
 
-// source is what became of one group.
+// source is a group and what became of it.
 type source struct {
+	group   group.Group
 	targets []*target
-	dropped []discovered
+	dropped []int32 // numbers of the group's targets that relabelling has dropped
 }
 
 // prepared is a pool's next configuration, checked and made but not in force.
@@ -79,7 +79,7 @@ func newPool(n *prepared, userAgent string, env *environment, log *slog.Logger) 
 	return &pool{
 		env: env, userAgent: userAgent, log: log.With("scrape_pool", n.cfg.Job),
 		cfg: n.cfg, relabel: n.relabel, rules: n.rules, fetcher: n.fetcher, failure: n.failure,
-		sockets: map[string]*fetcher{}, groups: map[string]*targetgroup.Group{}, sources: map[string]*source{}, loops: map[uint64]*loop{},
+		sockets: map[string]*fetcher{}, sources: map[string]*source{}, loops: map[uint64]*loop{},
 	}
 }
 
@@ -97,7 +97,7 @@ func (p *pool) running() []*loop {
 }
 
 // update takes over groups that have changed; a group without targets ends its source.
-func (p *pool) update(groups map[string]*targetgroup.Group) {
+func (p *pool) update(groups map[string]group.Group) {
 	p.changing.Lock()
 	defer p.changing.Unlock()
 	if p.stopped {
@@ -106,40 +106,40 @@ func (p *pool) update(groups map[string]*targetgroup.Group) {
 	begin := time.Now()
 	built := map[string]*source{}
 	for name, g := range groups {
-		if len(g.Targets) > 0 {
+		if g.Len() > 0 {
 			built[name] = p.build(p.cfg, p.relabel, g)
 		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for name, g := range groups {
+	for name := range groups {
 		if built[name] == nil {
-			delete(p.groups, name)
 			delete(p.sources, name)
 			continue
 		}
-		p.groups[name], p.sources[name] = g, built[name]
+		p.sources[name] = built[name]
 	}
 	p.sync(begin)
 }
 
 // build relabels the targets of a group.
-func (p *pool) build(cfg *JobConfig, rules relabel.Rules, g *targetgroup.Group) *source {
-	s := &source{}
-	lb := labels.NewBuilder(labels.EmptyLabels())
-	for i, l := range g.Targets {
-		d := discovered{target: l, group: g.Labels}
-		t, err := newTarget(lb, cfg, rules, d)
+func (p *pool) build(cfg *JobConfig, rules relabel.Rules, g group.Group) *source {
+	s := &source{group: g}
+	var b labelBuilder
+	for i := range g.Len() {
+		d := discovered{g.Targets, i}
+		t, err := newTarget(&b, cfg, rules, d)
 		switch {
 		case err != nil:
 			p.env.metrics.syncFailed.WithLabelValues(cfg.Job).Inc()
-			p.log.Error("Creating target failed", "err", fmt.Errorf("instance %d in group %s: %w", i, g, err))
+			p.log.Error("Creating target failed", "err", fmt.Errorf("instance %d in group %s: %w", i, g.Source, err))
 		case t == nil:
-			s.dropped = append(s.dropped, d)
+			s.dropped = append(s.dropped, int32(i))
 		default:
 			s.targets = append(s.targets, t)
 		}
 	}
+	s.dropped = slices.Clip(s.dropped)
 	return s
 }
 
@@ -236,8 +236,8 @@ func (p *pool) reload(n *prepared) {
 	defer p.changing.Unlock()
 	keep := p.cfg.keepsCache(n.cfg)
 	sources := map[string]*source{}
-	for name, g := range p.groups {
-		sources[name] = p.build(n.cfg, n.relabel, g)
+	for name, s := range p.sources {
+		sources[name] = p.build(n.cfg, n.relabel, s.group)
 	}
 	next, kin := map[uint64]*target{}, map[uint64]*target{}
 	for _, s := range sources {
@@ -378,14 +378,13 @@ type PoolStatus struct {
 func (p *pool) status() PoolStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	lb := labels.NewBuilder(labels.EmptyLabels())
+	var b labelBuilder
 	s := PoolStatus{Job: p.cfg.Job}
 	for _, l := range p.loops {
 		t := l.target
 		t.mu.Lock()
-		discoveredLabels(lb, p.cfg, t.from)
 		ts := TargetStatus{
-			Discovered: lb.Labels(), Labels: t.public, URL: t.url.Redacted(), Health: t.health, LastScrape: t.lastScrape,
+			Discovered: b.discovered(p.cfg, t.from), Labels: t.public, URL: t.url.Redacted(), Health: t.health, LastScrape: t.lastScrape,
 			LastDuration: t.lastDuration, Interval: t.interval, Timeout: t.timeout, Refused: t.complaints.total(), Metadata: l.memory.meta.list,
 		}
 		if t.lastError != nil {
@@ -398,12 +397,13 @@ func (p *pool) status() PoolStatus {
 		return cmp.Or(cmp.Compare(a.URL, b.URL), labels.Compare(a.Labels, b.Labels))
 	})
 	for _, name := range slices.Sorted(maps.Keys(p.sources)) {
-		for _, d := range p.sources[name].dropped {
-			s.DroppedCount++
-			if p.cfg.KeepDroppedTargets == 0 || len(s.Dropped) < p.cfg.KeepDroppedTargets {
-				discoveredLabels(lb, p.cfg, d)
-				s.Dropped = append(s.Dropped, lb.Labels())
+		src := p.sources[name]
+		s.DroppedCount += len(src.dropped)
+		for _, i := range src.dropped {
+			if p.cfg.KeepDroppedTargets > 0 && len(s.Dropped) >= p.cfg.KeepDroppedTargets {
+				break
 			}
+			s.Dropped = append(s.Dropped, b.discovered(p.cfg, discovered{src.group.Targets, int(i)}))
 		}
 	}
 	return s

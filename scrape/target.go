@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"promagent/discovery/group"
 	"promagent/relabel"
 )
 
@@ -25,10 +26,10 @@ const (
 	labelUnixSocket = "__unix_socket__"
 )
 
-// discovered is a target as discovery gave it. The label sets are discovery's
-// own and must not be written to.
+// discovered is a target as discovery gave it: one of a group.
 type discovered struct {
-	target, group model.LabelSet
+	group  group.Targets
+	number int
 }
 
 // target is one thing to scrape: what discovery and relabelling made of it,
@@ -63,17 +64,17 @@ const (
 	HealthDown    Health = "down"
 )
 
-// discoveredLabels puts together what relabelling begins with.
-func discoveredLabels(lb *labels.Builder, c *JobConfig, d discovered) {
-	lb.Reset(labels.EmptyLabels())
-	for n, v := range d.target {
-		lb.Set(string(n), string(v))
-	}
-	for n, v := range d.group {
-		if _, ok := d.target[n]; !ok {
-			lb.Set(string(n), string(v))
-		}
-	}
+// labelBuilder makes label sets of targets, one after the other.
+type labelBuilder struct {
+	labels.Builder
+	set group.Set
+}
+
+// reset begins with what relabelling begins with.
+func (lb *labelBuilder) reset(c *JobConfig, d discovered) {
+	lb.set.Reset()
+	d.group.Labels(d.number, &lb.set)
+	lb.Reset(lb.set.Labels())
 	unless := func(name, value string) {
 		if lb.Get(name) == "" {
 			lb.Set(name, value)
@@ -94,11 +95,17 @@ func discoveredLabels(lb *labels.Builder, c *JobConfig, d discovered) {
 	}
 }
 
+// discovered returns what relabelling begins with.
+func (lb *labelBuilder) discovered(c *JobConfig, d discovered) labels.Labels {
+	lb.reset(c, d)
+	return lb.Labels()
+}
+
 // newTarget relabels a discovered target. It returns nil when relabelling
 // drops it, and an error when what comes out cannot be scraped.
-func newTarget(lb *labels.Builder, c *JobConfig, rules relabel.Rules, d discovered) (*target, error) {
-	discoveredLabels(lb, c, d)
-	if !rules.Apply(lb) {
+func newTarget(lb *labelBuilder, c *JobConfig, rules relabel.Rules, d discovered) (*target, error) {
+	lb.reset(c, d)
+	if !rules.Apply(&lb.Builder) {
 		return nil, nil
 	}
 	addr := lb.Get(model.AddressLabel)

@@ -12,20 +12,26 @@ import (
 // layers is the table of docs/architecture.md: what a package may import of
 // this module. A stage never imports the stage that it feeds.
 var layers = map[string][]string{
-	"relabel":          {},
-	"template":         {},
-	"scrape/expfmt":    {},
-	"wal":              {},
-	"discovery":        {},
-	"scrape":           {"discovery", "relabel", "template", "scrape/expfmt"},
-	"wal/record":       {"template", "wal"},
-	"remotewrite/wire": {"template", "relabel"},
-	"remotewrite":      {"template", "relabel", "wal", "wal/record", "remotewrite/wire"},
-	"config":           {"discovery", "relabel", "scrape", "wal", "remotewrite"},
-	"web":              {"discovery", "scrape", "remotewrite", "config"},
-	"cmd/prom-agent":   {"discovery", "relabel", "template", "scrape/expfmt", "scrape", "wal", "wal/record", "remotewrite/wire", "remotewrite", "config", "web"},
-	"wal/waltest":      {"wal"}, // for tests: no other line names it
-	"test/e2e":         {},
+	"relabel":                       {},
+	"template":                      {},
+	"scrape/expfmt":                 {},
+	"wal":                           {},
+	"discovery":                     {"discovery/group", "discovery/kubernetes"},
+	"scrape":                        {"discovery", "discovery/group", "relabel", "template", "scrape/expfmt"},
+	"wal/record":                    {"template", "wal"},
+	"remotewrite/wire":              {"template", "relabel"},
+	"remotewrite":                   {"template", "relabel", "wal", "wal/record", "remotewrite/wire"},
+	"config":                        {"discovery", "relabel", "scrape", "wal", "remotewrite"},
+	"web":                           {"discovery", "scrape", "remotewrite", "config"},
+	"discovery/group":               {},
+	"discovery/kubernetes/object":   {},
+	"discovery/kubernetes/watch":    {"discovery/kubernetes/object"},
+	"discovery/kubernetes":          {"discovery/group", "discovery/kubernetes/object", "discovery/kubernetes/watch"},
+	"discovery/kubernetes/kubetest": {}, // for tests, as the ones at the end
+	"deploy/kubernetes":             {},
+	"cmd/prom-agent":                {"discovery", "relabel", "template", "scrape/expfmt", "scrape", "wal", "wal/record", "remotewrite/wire", "remotewrite", "config", "web"},
+	"wal/waltest":                   {"wal"}, // for tests: no other line names it
+	"test/e2e":                      {},
 }
 
 func TestImportsPointUpTheTable(t *testing.T) {
@@ -66,7 +72,7 @@ func TestImportTableIsTheDocumentedOne(t *testing.T) {
 		t.Fatal("no table of imports in docs/architecture.md")
 	}
 	table, _, _ = strings.Cut(table, "\n\n")
-	documented := map[string]bool{"wal/waltest": true, "test/e2e": true}
+	documented := map[string]bool{"wal/waltest": true, "test/e2e": true, "discovery/kubernetes/kubetest": true, "deploy/kubernetes": true}
 	for _, row := range regexp.MustCompile(`(?m)^\| (\w.*?) \| (.*?) \|$`).FindAllStringSubmatch(table, -1) {
 		may := regexp.MustCompile(` \(.*?\)`).ReplaceAllString(row[2], "")
 		for pkg := range strings.SplitSeq(row[1], ", ") {

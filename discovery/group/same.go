@@ -1,4 +1,4 @@
-package discovery
+package group
 
 import (
 	"maps"
@@ -7,13 +7,18 @@ import (
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 )
 
-// emptied returns the group that says that g's source has no targets any more.
-func emptied(g *targetgroup.Group) *targetgroup.Group {
-	return &targetgroup.Group{Source: g.Source}
+// Same says whether a and b are known to be the same targets. The order does
+// not count: answers of DNS come in another order every time. Targets that make
+// their labels themselves are the same when they are one.
+func Same(a, b Targets) bool {
+	if x, ok := a.(*static); ok {
+		if y, ok := b.(*static); ok {
+			return equal(x.made, y.made)
+		}
+	}
+	return a == b
 }
 
-// equal says whether a and b hold the same labels and targets. The order of
-// targets does not count: answers of DNS come in another order every time.
 func equal(a, b *targetgroup.Group) bool {
 	if len(a.Targets) != len(b.Targets) || !maps.Equal(a.Labels, b.Labels) {
 		return false

@@ -59,6 +59,15 @@ func freeAddr(t testing.TB) string {
 // start runs a program that serves HTTP on addr and waits until GET path answers 200.
 func start(t testing.TB, name, addr, ready string, argv ...string) *process {
 	t.Helper()
+	return startUntil(t, name, addr, func(p *process) error {
+		_, err := p.get(ready)
+		return err
+	}, argv...)
+}
+
+// startUntil runs a program that serves on addr and waits until ready returns nil.
+func startUntil(t testing.TB, name, addr string, ready func(*process) error, argv ...string) *process {
+	t.Helper()
 	p := &process{t: t, name: name, addr: addr, log: filepath.Join(t.TempDir(), name+".log"), done: make(chan struct{})}
 	out, err := os.Create(p.log)
 	if err != nil {
@@ -86,8 +95,7 @@ func start(t testing.TB, name, addr, ready string, argv ...string) *process {
 			t.Fatalf("%s ended at start:\n%s", name, b[max(0, len(b)-3000):])
 		default:
 		}
-		_, err := p.get(ready)
-		return err
+		return ready(p)
 	})
 	return p
 }

@@ -231,6 +231,29 @@ func (c *cluster) accountKubeconfig(namespace, account string) string {
 	return c.kubeconfig(namespace+"-"+account, "tokenFile: "+c.token(namespace, account))
 }
 
+// inCluster makes the processes that the test starts from now on find the API
+// server and an account's token as they would in a pod of the given namespace.
+func (c *cluster) inCluster(namespace, token string) {
+	c.t.Helper()
+	dir := "/var/run/secrets/kubernetes.io/serviceaccount"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { os.RemoveAll(dir) })
+	b, err := os.ReadFile(token)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for name, text := range map[string]string{"token": string(b), "ca.crt": string(c.read("ca.crt")), "namespace": namespace} {
+		writeFile(c.t, filepath.Join(dir, name), text)
+	}
+	host, port, _ := net.SplitHostPort(c.addr)
+	for name, value := range map[string]string{"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port} {
+		os.Setenv(name, value)
+		c.t.Cleanup(func() { os.Unsetenv(name) })
+	}
+}
+
 // kubectl runs kubectl as the administrator, with stdin, and is what it printed.
 func (c *cluster) kubectl(stdin string, args ...string) string {
 	c.t.Helper()

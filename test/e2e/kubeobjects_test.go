@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -40,6 +42,7 @@ func replace[T kubeObject](r resource[T], want T, merge func(have T)) (T, error)
 	}
 	have.SetLabels(want.GetLabels())
 	have.SetAnnotations(want.GetAnnotations())
+	have.SetOwnerReferences(want.GetOwnerReferences())
 	merge(have)
 	return r.Update(ctx, have, metav1.UpdateOptions{})
 }
@@ -64,7 +67,7 @@ func (c *cluster) tryPut(object metav1.Object) error {
 		_, err = replace(core.Namespaces(), want, func(*corev1.Namespace) {})
 	case *corev1.Node:
 		var have *corev1.Node
-		if have, err = replace(core.Nodes(), want, func(have *corev1.Node) { have.Spec = want.Spec }); err == nil {
+		if have, err = replace(core.Nodes(), want, func(*corev1.Node) {}); err == nil {
 			have.Status = want.Status
 			_, err = core.Nodes().UpdateStatus(ctx, have, metav1.UpdateOptions{})
 		}
@@ -75,9 +78,14 @@ func (c *cluster) tryPut(object metav1.Object) error {
 			_, err = core.Pods(ns).UpdateStatus(ctx, have, metav1.UpdateOptions{})
 		}
 	case *corev1.Service:
-		_, err = replace(core.Services(ns), want, func(have *corev1.Service) {
+		var have *corev1.Service
+		have, err = replace(core.Services(ns), want, func(have *corev1.Service) {
 			have.Spec.Ports, have.Spec.Selector = want.Spec.Ports, want.Spec.Selector
 		})
+		if err == nil && want.Spec.Type == corev1.ServiceTypeLoadBalancer {
+			have.Status = want.Status
+			_, err = core.Services(ns).UpdateStatus(ctx, have, metav1.UpdateOptions{})
+		}
 	case *corev1.Endpoints: //nolint:staticcheck // the endpoints role is of it
 		_, err = replace(core.Endpoints(ns), want, func(have *corev1.Endpoints) { have.Subsets = want.Subsets }) //nolint:staticcheck // as above
 	case *discoveryv1.EndpointSlice:
@@ -86,6 +94,10 @@ func (c *cluster) tryPut(object metav1.Object) error {
 		})
 	case *networkingv1.Ingress:
 		_, err = replace(c.client.NetworkingV1().Ingresses(ns), want, func(have *networkingv1.Ingress) { have.Spec = want.Spec })
+	case *appsv1.ReplicaSet:
+		_, err = replace(c.client.AppsV1().ReplicaSets(ns), want, func(*appsv1.ReplicaSet) {})
+	case *batchv1.Job:
+		_, err = replace(c.client.BatchV1().Jobs(ns), want, func(*batchv1.Job) {})
 	default:
 		err = fmt.Errorf("no such kind")
 	}
@@ -97,7 +109,8 @@ func (c *cluster) remove(object metav1.Object) {
 	c.t.Helper()
 	ctx, ns, name := context.Background(), object.GetNamespace(), object.GetName()
 	zero := int64(0)
-	opts := metav1.DeleteOptions{GracePeriodSeconds: &zero}
+	background := metav1.DeletePropagationBackground // nothing collects what orphans would keep
+	opts := metav1.DeleteOptions{GracePeriodSeconds: &zero, PropagationPolicy: &background}
 	var err error
 	switch object.(type) {
 	case *corev1.Node:
@@ -112,6 +125,10 @@ func (c *cluster) remove(object metav1.Object) {
 		err = c.client.DiscoveryV1().EndpointSlices(ns).Delete(ctx, name, opts)
 	case *networkingv1.Ingress:
 		err = c.client.NetworkingV1().Ingresses(ns).Delete(ctx, name, opts)
+	case *appsv1.ReplicaSet:
+		err = c.client.AppsV1().ReplicaSets(ns).Delete(ctx, name, opts)
+	case *batchv1.Job:
+		err = c.client.BatchV1().Jobs(ns).Delete(ctx, name, opts)
 	default:
 		err = fmt.Errorf("no such kind")
 	}

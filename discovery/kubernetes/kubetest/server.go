@@ -122,6 +122,8 @@ func (s *Server) empty(r *resource) runtime.Object {
 
 // Kubeconfig writes a kubeconfig file for the server, with Token as its
 // credentials, and returns its path. The file goes when the test t ends.
+// client-go sends credentials of a kubeconfig to servers with TLS alone: a test
+// that needs the token needs NewTLS.
 func (s *Server) Kubeconfig(t testing.TB) string {
 	t.Helper()
 	authority := ""

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -50,6 +51,13 @@ func pod(ns, name, node string, labels map[string]string) *corev1.Pod {
 		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "i"}}},
 		Status:     corev1.PodStatus{Phase: corev1.PodRunning},
 	}
+}
+
+// list lists pods without client-go's own retries, which take a second each.
+func list(t *testing.T, c *kubernetes.Clientset, ns string, options metav1.ListOptions) (*corev1.PodList, error) {
+	pods := &corev1.PodList{}
+	err := c.CoreV1().RESTClient().Get().Namespace(ns).Resource("pods").VersionedParams(&options, scheme.ParameterCodec).MaxRetries(0).Do(t.Context()).Into(pods)
+	return pods, err
 }
 
 func eachType(t *testing.T, test func(t *testing.T, contentType string)) {
@@ -337,7 +345,7 @@ func TestListVersions(t *testing.T) {
 		{"", exact, nil, "", apierrors.IsInvalid},
 		{"x", "", nil, "", apierrors.IsBadRequest},
 	} {
-		list, err := c.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{ResourceVersion: tt.version, ResourceVersionMatch: tt.match})
+		pods, err := list(t, c, "", metav1.ListOptions{ResourceVersion: tt.version, ResourceVersionMatch: tt.match})
 		switch {
 		case tt.refused != nil:
 			if !tt.refused(err) {
@@ -345,16 +353,16 @@ func TestListVersions(t *testing.T) {
 			}
 		case err != nil:
 			t.Errorf("list at %q %s: %v", tt.version, tt.match, err)
-		case !slices.Equal(names(t, list), tt.want) || list.ResourceVersion != tt.at:
-			t.Errorf("list at %q %s has %q of version %s, want %q of %s", tt.version, tt.match, names(t, list), list.ResourceVersion, tt.want, tt.at)
+		case !slices.Equal(names(t, pods), tt.want) || pods.ResourceVersion != tt.at:
+			t.Errorf("list at %q %s has %q of version %s, want %q of %s", tt.version, tt.match, names(t, pods), pods.ResourceVersion, tt.want, tt.at)
 		}
 	}
-	_, err := c.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{ResourceVersion: "6"})
+	_, err := list(t, c, "", metav1.ListOptions{ResourceVersion: "6"})
 	if !apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
 		t.Errorf("a version of the future: %v, want the cause that says so", err)
 	}
 	s.Expire()
-	if _, err := c.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{ResourceVersion: "5", ResourceVersionMatch: exact}); !apierrors.IsResourceExpired(err) {
+	if _, err := list(t, c, "", metav1.ListOptions{ResourceVersion: "5", ResourceVersionMatch: exact}); !apierrors.IsResourceExpired(err) {
 		t.Errorf("exact list of an expired version: %v", err)
 	}
 }
@@ -485,8 +493,12 @@ func TestCutWatchesBreaksStreamsOnly(t *testing.T) {
 }
 
 func TestFaultsAnswerInTheServersPlace(t *testing.T) {
-	s := New(t)
-	pods := client(t, s, asProtobuf).CoreV1().Pods("ns")
+	s := NewTLS(t) // client-go keeps its token from a server without TLS
+	c := client(t, s, asProtobuf)
+	ask := func() error {
+		_, err := list(t, c, "ns", metav1.ListOptions{})
+		return err
+	}
 	for _, tt := range []struct {
 		code int
 		is   func(error) bool
@@ -496,46 +508,40 @@ func TestFaultsAnswerInTheServersPlace(t *testing.T) {
 		{http.StatusForbidden, apierrors.IsForbidden, `cannot list resource "pods" in API group "" in the namespace "ns"`},
 		{http.StatusNotFound, apierrors.IsNotFound, "not find"},
 		{http.StatusGone, apierrors.IsResourceExpired, "too old"},
+		{http.StatusTooManyRequests, apierrors.IsTooManyRequests, "Too many requests"},
 		{http.StatusInternalServerError, apierrors.IsInternalError, ""},
+		{http.StatusServiceUnavailable, apierrors.IsServiceUnavailable, "shutting down"},
 	} {
 		s.Fault(func(*http.Request) http.Handler { return s.Refuse(tt.code) })
-		if _, err := pods.List(t.Context(), metav1.ListOptions{}); !tt.is(err) || !strings.Contains(err.Error(), tt.says) {
+		err := ask()
+		if !tt.is(err) || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("refused with %d: %v", tt.code, err)
 		}
-	}
-	// These two make client-go wait as long as the answer says, and try again.
-	for _, code := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
-		before := len(s.Log())
-		s.Fault(func(*http.Request) http.Handler {
-			if len(s.Log()) == before+1 {
-				return s.Refuse(code)
-			}
-			return nil
-		})
-		if _, err := pods.List(t.Context(), metav1.ListOptions{}); err != nil || len(s.Log()) != before+2 {
-			t.Errorf("refused once with %d: %v after %d requests, want none after 2", code, err, len(s.Log())-before)
+		after, hint := apierrors.SuggestsClientDelay(err)
+		if want := tt.code == http.StatusTooManyRequests || tt.code == http.StatusServiceUnavailable; want != (hint && after == 1) {
+			t.Errorf("%d suggests a delay of %d s (%t), want one: %t", tt.code, after, hint, want)
 		}
 	}
 	s.Fault(func(*http.Request) http.Handler { return Drop() })
-	if _, err := pods.List(t.Context(), metav1.ListOptions{}); err == nil {
+	if err := ask(); err == nil {
 		t.Error("a dropped connection gave no error")
 	}
 	s.Fault(nil)
-	if _, err := pods.List(t.Context(), metav1.ListOptions{}); err != nil {
+	if err := ask(); err != nil {
 		t.Errorf("after the faults: %v", err)
 	}
 	s.SetToken("another")
-	if _, err := pods.List(t.Context(), metav1.ListOptions{}); !apierrors.IsUnauthorized(err) {
+	if err := ask(); !apierrors.IsUnauthorized(err) {
 		t.Errorf("with a token of old: %v", err)
 	}
 	s.SetToken(Token)
-	if _, err := pods.List(t.Context(), metav1.ListOptions{}); err != nil {
+	if err := ask(); err != nil {
 		t.Errorf("with the kubeconfig's token: %v", err)
 	}
 }
 
 func TestRequestsAreCountedByWhatTheyAskFor(t *testing.T) {
-	s := New(t)
+	s := NewTLS(t)
 	c := client(t, s, asProtobuf)
 	ctx, cancel := context.WithCancel(t.Context())
 	for range 2 {

@@ -1,0 +1,166 @@
+package kubetest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/prometheus/discovery"
+	"github.com/prometheus/prometheus/discovery/kubernetes"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+	"go.yaml.in/yaml/v2"
+
+	"promagent/discovery/group"
+)
+
+// Oracle runs Prometheus's own Kubernetes discovery and keeps what it finds.
+//
+// Prometheus is late or silent in places: endpoints and slices do not follow
+// pods, ReplicaSets and Jobs that come after them, and a node that lost its
+// addresses keeps its last group. A test that wants to know what is right for a
+// state asks a new oracle, and touches the objects with Server.Touch once all
+// is quiet, so that they are looked at with everything there.
+type Oracle struct {
+	mu     sync.Mutex
+	groups map[string]*targetgroup.Group
+	newest time.Time // when the last groups came
+}
+
+// NewOracle starts the discovery that a kubernetes_sd_config asks for. It runs
+// until the test ends.
+func NewOracle(t testing.TB, config string) *Oracle {
+	t.Helper()
+	var cfg kubernetes.SDConfig
+	if err := yaml.UnmarshalStrict([]byte(config), &cfg); err != nil {
+		t.Fatalf("read the oracle's config: %v", err)
+	}
+	reg := prometheus.NewRegistry()
+	metrics := cfg.NewDiscovererMetrics(reg, discovery.NewRefreshMetrics(reg))
+	if err := metrics.Register(); err != nil {
+		t.Fatalf("register the oracle's metrics: %v", err)
+	}
+	d, err := cfg.NewDiscoverer(discovery.DiscovererOptions{Logger: promslog.NewNopLogger(), Metrics: metrics, SetName: "oracle"})
+	if err != nil {
+		t.Fatalf("make the oracle: %v", err)
+	}
+	o := &Oracle{groups: map[string]*targetgroup.Group{}, newest: time.Now()}
+	ctx, cancel := context.WithCancel(context.Background())
+	updates := make(chan []*targetgroup.Group)
+	var running sync.WaitGroup
+	running.Go(func() {
+		d.Run(ctx, updates)
+		close(updates)
+	})
+	running.Go(func() {
+		for groups := range updates {
+			o.keep(groups)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return o
+}
+
+func (o *Oracle) keep(groups []*targetgroup.Group) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.newest = time.Now()
+	for _, g := range groups {
+		o.groups[g.Source] = g
+	}
+}
+
+// Groups are the newest groups that have targets, by source. They must not be
+// written to.
+func (o *Oracle) Groups() map[string]*targetgroup.Group {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	groups := map[string]*targetgroup.Group{}
+	for source, g := range o.groups {
+		if len(g.Targets) > 0 {
+			groups[source] = g
+		}
+	}
+	return groups
+}
+
+// Targets is Groups as Targets makes them.
+func (o *Oracle) Targets() map[string][]string {
+	targets := map[string][]string{}
+	for source, g := range o.Groups() {
+		targets[source] = Targets(group.Of(g))
+	}
+	return targets
+}
+
+// Quiet waits until no group has come for as long as d, counted from the call
+// at the earliest.
+func (o *Oracle) Quiet(t testing.TB, d time.Duration) {
+	t.Helper()
+	since := time.Now()
+	Eventually(t, fmt.Sprintf("the oracle is quiet for %s", d), func() bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.newest.After(since) {
+			since = o.newest
+		}
+		return time.Since(since) >= d
+	})
+}
+
+// Wait waits until a condition holds of the groups that have targets.
+func (o *Oracle) Wait(t testing.TB, what string, holds func(map[string]*targetgroup.Group) bool) {
+	t.Helper()
+	Eventually(t, what, func() bool { return holds(o.Groups()) })
+}
+
+// Targets are the label sets of a group's targets, sorted: what groups of one
+// meaning have in common.
+func Targets(g group.Group) []string {
+	targets := make([]string, g.Len())
+	var set group.Set
+	for i := range targets {
+		set.Reset()
+		g.Targets.Labels(i, &set)
+		targets[i] = set.Labels().String()
+	}
+	slices.Sort(targets)
+	return targets
+}
+
+// Diff says how what was found differs from what the oracle found, a line for
+// each target that is missing ("-") or too much ("+"); "" means not at all.
+// Both are by source, made by Targets; a source without targets is no source.
+func Diff(want, got map[string][]string) string {
+	sources := map[string]bool{}
+	for source := range want {
+		sources[source] = true
+	}
+	for source := range got {
+		sources[source] = true
+	}
+	var out strings.Builder
+	for _, source := range slices.Sorted(maps.Keys(sources)) {
+		rest := slices.Clone(got[source])
+		for _, target := range want[source] {
+			if i := slices.Index(rest, target); i >= 0 {
+				rest = slices.Delete(rest, i, i+1)
+			} else {
+				fmt.Fprintf(&out, "- %s %s\n", source, target)
+			}
+		}
+		for _, target := range rest {
+			fmt.Fprintf(&out, "+ %s %s\n", source, target)
+		}
+	}
+	return out.String()
+}

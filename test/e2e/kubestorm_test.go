@@ -91,9 +91,9 @@ func (s *storm) node() *corev1.Node {
 	if s.chance(50) {
 		n.Spec.ProviderID = "edge://" + n.Name // cannot change once it is set
 	}
-	for range s.IntN(4) {
+	for i := range s.IntN(4) {
 		kind := pick(s, corev1.NodeInternalIP, corev1.NodeExternalIP, corev1.NodeHostName, corev1.NodeInternalDNS, corev1.NodeExternalDNS)
-		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: kind, Address: pick(s, s.ip(), "fd00:42::7", n.Name+".edge.example")})
+		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: kind, Address: pick(s, fmt.Sprintf("10.42.250.%d", i), fmt.Sprintf("fd00:42::%d", i), fmt.Sprintf("%s-%d.edge.example", n.Name, i))})
 	}
 	if s.chance(80) {
 		n.Status.DaemonEndpoints.KubeletEndpoint.Port = 10250

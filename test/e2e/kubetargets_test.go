@@ -65,8 +65,8 @@ func (s shown) against(want shown) error {
 	}{{"active", s.active, want.active}, {"dropped", s.dropped, want.dropped}} {
 		extra, missing := apart(d.got, d.want)
 		if len(extra)+len(missing) > 0 {
-			return fmt.Errorf("%d %s targets, want %d; %d more than there should be, such as\n%s\n%d missing, such as\n%s", len(d.got), d.what, len(d.want),
-				len(extra), strings.Join(extra[:min(3, len(extra))], "\n"), len(missing), strings.Join(missing[:min(3, len(missing))], "\n"))
+			return fmt.Errorf("%d %s targets, want %d; %d more than there should be, %d missing:\n%s", len(d.got), d.what, len(d.want),
+				len(extra), len(missing), explain(extra, missing))
 		}
 	}
 	for pool, n := range want.counts {
@@ -78,6 +78,32 @@ func (s shown) against(want shown) error {
 		return fmt.Errorf("dropped targets are counted for %v, want %v", s.counts, want.counts)
 	}
 	return nil
+}
+
+// explain tells of a few lines that are too many or missing how they differ
+// from the line of the other kind that is nearest.
+func explain(extra, missing []string) string {
+	var b strings.Builder
+	tell := func(what string, lines, others []string) {
+		for _, line := range lines[:min(4, len(lines))] {
+			fields := strings.Split(line, `","`)
+			var have, lack []string
+			for _, other := range others {
+				h, l := apart(slices.Sorted(slices.Values(fields)), slices.Sorted(slices.Values(strings.Split(other, `","`))))
+				if have == nil || len(h)+len(l) < len(have)+len(lack) {
+					have, lack = h, l
+				}
+			}
+			if len(others) == 0 || len(have)+len(lack) > len(fields)/2 {
+				fmt.Fprintf(&b, "%s, unlike any other: %s\n", what, line)
+				continue
+			}
+			fmt.Fprintf(&b, "%s: %s...\n    it has   %q\n    it lacks %q\n", what, line[:min(120, len(line))], have, lack)
+		}
+	}
+	tell("too many", extra, missing)
+	tell("missing", missing, extra)
+	return b.String()
 }
 
 // apart are the lines of a that b lacks, and of b that a lacks; both are sorted.

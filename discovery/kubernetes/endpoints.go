@@ -1,6 +1,8 @@
 package kubernetes
 
 import (
+	"strconv"
+
 	"promagent/discovery/group"
 	"promagent/discovery/kubernetes/object"
 )
@@ -108,57 +110,59 @@ type endpointsTargets struct {
 func (t *endpointsTargets) Len() int { return t.plain + len(t.extra) }
 
 func (t *endpointsTargets) Labels(i int, s *group.Set) {
+	var m member
+	var of exposed
+	if i < t.plain {
+		m, of = t.endpoint(s, i)
+	} else {
+		d := t.extra[i-t.plain]
+		m = t.members[d.member]
+		m.node = nil // known of the endpoint, not of the pod
+		var address string
+		address, of = declaredAt(&m, d)
+		s.Add(addressLabel, address)
+	}
 	e := t.endpoints
-	s.Add(namespaceName, e.Namespace)
-	t.b.serviceMetaLabels(s, t.service)
-	s.Add(metaPrefix+"endpoints_name", e.Name)
 	t.b.objectLabels(s, endpointsFamily, &e.Meta)
-	t.b.namespaceLabels(s, t.namespace)
-	if i >= t.plain {
-		t.b.declaredLabels(s, t.members, t.extra[i-t.plain])
-		return
+	s.Add(metaPrefix+"endpoints_name", e.Name)
+	t.b.namespaceLabels(s, e.Namespace, t.namespace)
+	t.b.nodeMetaLabels(s, m.node)
+	if m.pod != nil {
+		t.b.podLabels(s, m.pod, m.owner, of)
 	}
-
-	at, before := 0, 0
-	for ; ; at++ {
-		subset := &e.Subsets[at]
-		n := addresses(subset)
-		if i < n*len(subset.Ports) {
-			t.endpointLabels(s, subset, i/n, i%n, &t.members[before+i%n])
-			return
-		}
-		i -= n * len(subset.Ports)
-		if len(subset.Ports) > 0 {
-			before += n
-		}
-	}
+	t.b.serviceMetaLabels(s, t.service)
 }
 
-// endpointLabels adds the labels of a port of an address, both by index.
-func (t *endpointsTargets) endpointLabels(s *group.Set, subset *object.Subset, port, address int, m *member) {
-	p := &subset.Ports[port]
-	a, ready := addressOf(subset, address)
-	target, number := hostPort(a.IP, uint64(p.Port))
-	s.Add(addressLabel, target)
-	s.Add(metaPrefix+"endpoint_port_name", p.Name)
-	s.Add(metaPrefix+"endpoint_port_protocol", p.Protocol)
-	if ready {
-		s.Add(metaPrefix+"endpoint_ready", "true")
-	} else {
-		s.Add(metaPrefix+"endpoint_ready", "false")
+// endpoint adds the labels of the i-th port of an address, and tells what is
+// behind it.
+func (t *endpointsTargets) endpoint(s *group.Set, i int) (m member, of exposed) {
+	subset, before := &t.endpoints.Subsets[0], 0
+	for at := 1; i >= addresses(subset)*len(subset.Ports); at++ {
+		i -= addresses(subset) * len(subset.Ports)
+		if len(subset.Ports) > 0 {
+			before += addresses(subset)
+		}
+		subset = &t.endpoints.Subsets[at]
 	}
+	n := addresses(subset)
+	p := &subset.Ports[i/n]
+	a, ready := addressOf(subset, i%n)
+	m = t.members[before+i%n]
+
+	address, number := hostPort(a.IP, uint64(p.Port))
+	s.Add(addressLabel, address)
 	if a.Target != nil {
 		s.Add(metaPrefix+"endpoint_address_target_kind", a.Target.Kind)
 		s.Add(metaPrefix+"endpoint_address_target_name", a.Target.Name)
 	}
-	s.Add(metaPrefix+"endpoint_node_name", a.NodeName.Value)
 	s.Add(metaPrefix+"endpoint_hostname", a.Hostname)
-	t.b.nodeMetaLabels(s, m.node)
-	if m.pod == nil {
-		return
+	s.Add(metaPrefix+"endpoint_node_name", a.NodeName.Value)
+	s.Add(metaPrefix+"endpoint_port_name", p.Name)
+	s.Add(metaPrefix+"endpoint_port_protocol", p.Protocol)
+	s.Add(metaPrefix+"endpoint_ready", strconv.FormatBool(ready))
+	if m.pod != nil {
+		of = exposed{number: number, protocol: p.Protocol}
+		of.container, of.port = withPort(m.pod, p.Port)
 	}
-	t.b.podLabels(s, m.pod, m.owner)
-	if c, declared := withPort(m.pod, p.Port); c != nil {
-		containerPortLabels(s, c, declared, number, p.Protocol)
-	}
+	return m, of
 }

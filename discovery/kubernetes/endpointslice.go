@@ -93,60 +93,64 @@ func (t *sliceTargets) Len() int { return t.plain + len(t.extra) }
 
 func (t *sliceTargets) Labels(i int, s *group.Set) {
 	e := t.slice
-	s.Add(namespaceName, e.Namespace)
-	s.Add(metaPrefix+"endpointslice_address_type", e.AddressType)
-	s.Add(metaPrefix+"endpointslice_name", e.Name)
-	t.b.objectLabels(s, sliceFamily, &e.Meta)
-	t.b.serviceMetaLabels(s, t.service)
-	t.b.namespaceLabels(s, t.namespace)
 	if i >= t.plain {
-		t.b.declaredLabels(s, t.members, t.extra[i-t.plain])
+		d := t.extra[i-t.plain]
+		m := &t.members[d.member]
+		address, of := declaredAt(m, d)
+		s.Add(addressLabel, address)
+		t.sliceLabels(s)
+		t.b.namespaceLabels(s, e.Namespace, t.namespace)
+		t.b.podLabels(s, m.pod, m.owner, of)
+		t.b.serviceMetaLabels(s, t.service)
 		return
 	}
 
 	at, k := span(t.ends, i)
-	ep := &e.Endpoints[at]
-	t.portLabels(s, &e.Ports[k/len(ep.Addresses)], ep.Addresses[k%len(ep.Addresses)], t.members[at].pod)
-	t.endpointLabels(s, ep)
-	m := &t.members[at]
-	t.b.nodeMetaLabels(s, m.node)
-	if m.pod != nil {
-		t.b.podLabels(s, m.pod, m.owner)
+	ep, m := &e.Endpoints[at], &t.members[at]
+	p, address, number := &e.Ports[k/len(ep.Addresses)], ep.Addresses[k%len(ep.Addresses)], ""
+	if p.HasPort {
+		address, number = hostPort(address, uint64(p.Port))
 	}
-}
-
-// portLabels adds the labels of a port, at an address, and of the container of
-// the pod, if any, that declares it.
-func (t *sliceTargets) portLabels(s *group.Set, p *object.SlicePort, address string, pod *object.Pod) {
+	s.Add(addressLabel, address)
+	endpointLabels(t.b.names, s, ep)
+	t.sliceLabels(s)
+	s.Add(metaPrefix+"endpointslice_port", number)
+	optional(s, metaPrefix+"endpointslice_port_app_protocol", p.AppProtocol)
 	optional(s, metaPrefix+"endpointslice_port_name", p.Name)
 	optional(s, metaPrefix+"endpointslice_port_protocol", p.Protocol)
-	optional(s, metaPrefix+"endpointslice_port_app_protocol", p.AppProtocol)
-	if !p.HasPort {
-		s.Add(addressLabel, address)
-		return
-	}
-	target, number := hostPort(address, uint64(p.Port))
-	s.Add(addressLabel, target)
-	s.Add(metaPrefix+"endpointslice_port", number)
-	if pod != nil {
-		if c, declared := withPort(pod, p.Port); c != nil {
-			containerPortLabels(s, c, declared, number, declared.Protocol)
+	t.b.namespaceLabels(s, e.Namespace, t.namespace)
+	t.b.nodeMetaLabels(s, m.node)
+	if m.pod != nil {
+		of := exposed{number: number}
+		if p.HasPort {
+			if of.container, of.port = withPort(m.pod, p.Port); of.port != nil {
+				of.protocol = of.port.Protocol
+			}
 		}
+		t.b.podLabels(s, m.pod, m.owner, of)
 	}
+	t.b.serviceMetaLabels(s, t.service)
 }
 
-func (t *sliceTargets) endpointLabels(s *group.Set, ep *object.SliceEndpoint) {
+// sliceLabels adds the labels that all targets of the slice have of it.
+func (t *sliceTargets) sliceLabels(s *group.Set) {
+	s.Add(metaPrefix+"endpointslice_address_type", t.slice.AddressType)
+	t.b.objectLabels(s, sliceFamily, &t.slice.Meta)
+	s.Add(metaPrefix+"endpointslice_name", t.slice.Name)
+}
+
+func endpointLabels(n *names, s *group.Set, ep *object.SliceEndpoint) {
+	if ep.Target != nil {
+		s.Add(metaPrefix+"endpointslice_address_target_kind", ep.Target.Kind)
+		s.Add(metaPrefix+"endpointslice_address_target_name", ep.Target.Name)
+	}
 	truth(s, metaPrefix+"endpointslice_endpoint_conditions_ready", ep.Ready)
 	truth(s, metaPrefix+"endpointslice_endpoint_conditions_serving", ep.Serving)
 	truth(s, metaPrefix+"endpointslice_endpoint_conditions_terminating", ep.Terminating)
 	optional(s, metaPrefix+"endpointslice_endpoint_hostname", ep.Hostname)
 	optional(s, metaPrefix+"endpointslice_endpoint_node_name", ep.NodeName)
+	n.add(s, topologyFamily, ep.Topology)
 	optional(s, metaPrefix+"endpointslice_endpoint_zone", ep.Zone)
-	if ep.Target != nil {
-		s.Add(metaPrefix+"endpointslice_address_target_kind", ep.Target.Kind)
-		s.Add(metaPrefix+"endpointslice_address_target_name", ep.Target.Name)
-	}
-	t.b.names.add(s, topologyFamily, ep.Topology)
 }
 
 func optional(s *group.Set, name string, o object.Optional) {

@@ -41,24 +41,21 @@ func (t *ingressTargets) Len() int {
 
 func (t *ingressTargets) Labels(i int, s *group.Set) {
 	in := t.ingress
-	s.Add(namespaceName, in.Namespace)
+	at, k := span(t.ends, i)
+	rule, path := &in.Rules[at], "/"
+	if rule.HTTP && rule.Paths[k] != "" {
+		path = rule.Paths[k]
+	}
+	s.Add(addressLabel, rule.Host)
 	if in.Class.Set {
 		s.Add(metaPrefix+"ingress_class_name", in.Class.Value)
 	}
-	s.Add(metaPrefix+"ingress_name", in.Name)
-	t.b.objectLabels(s, ingressFamily, &in.Meta)
-	t.b.namespaceLabels(s, t.namespace)
-
-	at, path := span(t.ends, i)
-	rule := &in.Rules[at]
-	s.Add(addressLabel, rule.Host)
-	s.Add(metaPrefix+"ingress_scheme", scheme(in.TLSHosts, rule.Host))
 	s.Add(metaPrefix+"ingress_host", rule.Host)
-	p := "/"
-	if rule.HTTP && rule.Paths[path] != "" {
-		p = rule.Paths[path]
-	}
-	s.Add(metaPrefix+"ingress_path", p)
+	t.b.objectLabels(s, ingressFamily, &in.Meta)
+	s.Add(metaPrefix+"ingress_name", in.Name)
+	s.Add(metaPrefix+"ingress_path", path)
+	s.Add(metaPrefix+"ingress_scheme", scheme(in.TLSHosts, rule.Host))
+	t.b.namespaceLabels(s, in.Namespace, t.namespace)
 }
 
 // scheme is that of a host if those hosts, or patterns of them, have TLS.

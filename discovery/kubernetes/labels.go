@@ -13,7 +13,6 @@ const (
 	metaPrefix    = "__meta_kubernetes_"
 	addressLabel  = "__address__"
 	instanceLabel = "instance"
-	namespaceName = metaPrefix + "namespace"
 	present       = "true"
 )
 
@@ -75,11 +74,20 @@ func newNames() *names { return &names{made: make(map[rawName]metaNames)} }
 
 // add adds the meta labels of pairs. Of names that are one when sanitised the
 // last counts.
+//
+// Labels are added by name ascending as far as that is easy, here and by all
+// targets: a set sorts them, and sorts a list that is nearly sorted in a third
+// of the time.
 func (n *names) add(s *group.Set, f family, pairs []object.Pair) {
-	for _, p := range pairs {
-		m := n.of(f, p.Name)
-		s.Add(m.value, p.Value)
-		s.Add(m.there, present)
+	var few [32]metaNames
+	made := few[:0]
+	for i := range pairs {
+		m := n.of(f, pairs[i].Name)
+		made = append(made, m)
+		s.Add(m.value, pairs[i].Value)
+	}
+	for i := range made {
+		s.Add(made[i].there, present)
 	}
 }
 
@@ -135,34 +143,36 @@ func sanitised(name string) string {
 	return b.String()
 }
 
-// objectLabels adds the labels and annotations of an object whose family is f.
+// objectLabels adds the annotations and labels of an object whose family is f.
 func (b *builder) objectLabels(s *group.Set, f family, m *object.Meta) {
-	b.names.add(s, f, m.Labels)
 	b.names.add(s, f+1, m.Annotations)
+	b.names.add(s, f, m.Labels)
 }
 
-// namespaceLabels adds those of a namespace, nil for an unknown one. Its name
-// is a label of all that is in a namespace, whatever else is known.
-func (b *builder) namespaceLabels(s *group.Set, n *object.Other) {
-	if n != nil {
-		b.objectLabels(s, namespaceFamily, &n.Meta)
+// namespaceLabels adds the name of a namespace and what is attached of it, nil
+// for nothing.
+func (b *builder) namespaceLabels(s *group.Set, name string, attached *object.Other) {
+	s.Add(metaPrefix+"namespace", name)
+	if attached != nil {
+		b.objectLabels(s, namespaceFamily, &attached.Meta)
 	}
 }
 
-// nodeMetaLabels adds those that other roles attach of a node, nil for none.
+// nodeMetaLabels adds the labels that other roles attach of a node, nil for
+// none.
 func (b *builder) nodeMetaLabels(s *group.Set, n *object.Node) {
 	if n != nil {
-		s.Add(metaPrefix+"node_name", n.Name)
 		b.objectLabels(s, nodeFamily, &n.Meta)
+		s.Add(metaPrefix+"node_name", n.Name)
 	}
 }
 
-// serviceMetaLabels adds those that a service and its endpoints have, nil for
-// none.
+// serviceMetaLabels adds those of a service that its endpoints have too, nil
+// for none.
 func (b *builder) serviceMetaLabels(s *group.Set, svc *object.Service) {
 	if svc != nil {
-		s.Add(metaPrefix+"service_name", svc.Name)
 		b.objectLabels(s, serviceFamily, &svc.Meta)
+		s.Add(metaPrefix+"service_name", svc.Name)
 	}
 }
 

@@ -3,7 +3,6 @@ package kubernetes
 import (
 	"slices"
 
-	"promagent/discovery/group"
 	"promagent/discovery/kubernetes/object"
 )
 
@@ -85,13 +84,11 @@ func (p *pods) uncovered(members []member, covers func(part int, port int32) boo
 	return slices.Clip(found)
 }
 
-// declaredLabels adds the labels of a target that is a declared port.
-func (b *builder) declaredLabels(s *group.Set, members []member, d declared) {
-	m := &members[d.member]
+// declaredAt is the address of a target that is a declared port, and what of
+// the member's pod that is.
+func declaredAt(m *member, d declared) (address string, of exposed) {
 	c := &m.pod.Containers[d.container]
-	port := &c.Ports[d.port]
-	address, number := hostPort(m.pod.IP, uint64(port.Port))
-	s.Add(addressLabel, address)
-	containerPortLabels(s, c, port, number, port.Protocol)
-	b.podLabels(s, m.pod, m.owner)
+	p := &c.Ports[d.port]
+	address, number := hostPort(m.pod.IP, uint64(p.Port))
+	return address, exposed{container: c, port: p, number: number, protocol: p.Protocol}
 }

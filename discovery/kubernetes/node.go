@@ -47,18 +47,17 @@ func (t *nodeTargets) Len() int { return 1 }
 
 func (t *nodeTargets) Labels(_ int, s *group.Set) {
 	n := t.node
-	s.Add(metaPrefix+"node_provider_id", n.ProviderID)
+	address, _ := signedHostPort(n.Addresses[t.address].Address, n.KubeletPort)
+	s.Add(addressLabel, address)
+	for i := len(n.Addresses) - 1; i >= 0; i-- { // the first of a type is to be the last added
+		a := &n.Addresses[i]
+		s.Add(metaPrefix+"node_address_"+sanitised(a.Type), a.Address)
+	}
 	for i := range n.Conditions {
 		c := &n.Conditions[i]
 		s.Add(metaPrefix+"node_condition_"+sanitised(strings.ToLower(c.Type)), lower(c.Status))
 	}
 	t.b.nodeMetaLabels(s, n)
-
-	address, _ := signedHostPort(n.Addresses[t.address].Address, n.KubeletPort)
-	s.Add(addressLabel, address)
+	s.Add(metaPrefix+"node_provider_id", n.ProviderID)
 	s.Add(instanceLabel, n.Name)
-	for i := len(n.Addresses) - 1; i >= 0; i-- { // the first of a type is to be the last added
-		a := &n.Addresses[i]
-		s.Add(metaPrefix+"node_address_"+sanitised(a.Type), a.Address)
-	}
 }

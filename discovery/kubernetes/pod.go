@@ -44,77 +44,76 @@ type podTargets struct {
 func (t *podTargets) Len() int { return t.len }
 
 func (t *podTargets) Labels(i int, s *group.Set) {
-	t.b.podLabels(s, t.pod, t.owner)
-	s.Add(namespaceName, t.pod.Namespace)
-	t.b.nodeMetaLabels(s, t.node)
-	t.b.namespaceLabels(s, t.namespace)
-
-	at := 0
-	for i >= max(1, len(t.pod.Containers[at].Ports)) {
-		i -= max(1, len(t.pod.Containers[at].Ports))
+	p, at := t.pod, 0
+	for i >= max(1, len(p.Containers[at].Ports)) {
+		i -= max(1, len(p.Containers[at].Ports))
 		at++
 	}
-	c := &t.pod.Containers[at]
-	s.Add(metaPrefix+"pod_container_id", c.ID)
-	if len(c.Ports) == 0 {
-		containerLabels(s, c)
-		s.Add(addressLabel, t.pod.IP)
-		return
+	c := &p.Containers[at]
+	of := exposed{container: c, id: c.ID}
+	address := p.IP
+	if len(c.Ports) > 0 {
+		of.port, of.protocol = &c.Ports[i], c.Ports[i].Protocol
+		address, of.number = hostPort(p.IP, uint64(of.port.Port))
 	}
-	port := &c.Ports[i]
-	address, number := hostPort(t.pod.IP, uint64(port.Port))
 	s.Add(addressLabel, address)
-	containerPortLabels(s, c, port, number, port.Protocol)
+	t.b.namespaceLabels(s, p.Namespace, t.namespace)
+	t.b.nodeMetaLabels(s, t.node)
+	t.b.podLabels(s, p, t.owner, of)
 }
 
-// podLabels adds the labels of a pod that all its targets have, of whatever
-// role.
-func (b *builder) podLabels(s *group.Set, p *object.Pod, owner *object.Owner) {
-	s.Add(metaPrefix+"pod_name", p.Name)
-	b.objectLabels(s, podFamily, &p.Meta)
+// exposed is what of a pod a target is.
+type exposed struct {
+	container *object.Container // nil: not known, and nothing else
+	id        string
+	port      *object.ContainerPort // nil: none
+	number    string                // of the port
+	protocol  string                // not the port's own if it is that of an endpoint
+}
+
+// podLabels adds the labels of a pod, which are those of its targets of
+// whatever role, and of what is exposed.
+func (b *builder) podLabels(s *group.Set, p *object.Pod, owner *object.Owner, of exposed) {
+	b.names.add(s, podAnnotations, p.Annotations)
+	if of.container != nil {
+		of.labels(s)
+	}
+	s.Add(metaPrefix+"pod_controller_kind", p.Controller.Kind)
+	s.Add(metaPrefix+"pod_controller_name", p.Controller.Name)
+	if owner != nil {
+		if p.Controller.Kind == "Job" {
+			s.Add(metaPrefix+"pod_cronjob_name", owner.Name)
+		} else {
+			s.Add(metaPrefix+"pod_deployment_name", owner.Name)
+		}
+	}
+	s.Add(metaPrefix+"pod_host_ip", p.HostIP)
 	s.Add(metaPrefix+"pod_ip", p.IP)
+	if b.attach.job && p.Controller.Kind == "Job" {
+		s.Add(metaPrefix+"pod_job_name", p.Controller.Name)
+	}
+	b.names.add(s, podFamily, p.Labels)
+	s.Add(metaPrefix+"pod_name", p.Name)
+	s.Add(metaPrefix+"pod_node_name", p.NodeName)
+	s.Add(metaPrefix+"pod_phase", p.Phase)
 	ready := "unknown"
 	if p.Ready != "" {
 		ready = lower(p.Ready)
 	}
 	s.Add(metaPrefix+"pod_ready", ready)
-	s.Add(metaPrefix+"pod_phase", p.Phase)
-	s.Add(metaPrefix+"pod_node_name", p.NodeName)
-	s.Add(metaPrefix+"pod_host_ip", p.HostIP)
 	s.Add(metaPrefix+"pod_uid", p.UID)
-	if p.Controller == (object.Owner{}) {
-		return
-	}
-	s.Add(metaPrefix+"pod_controller_kind", p.Controller.Kind)
-	s.Add(metaPrefix+"pod_controller_name", p.Controller.Name)
-	switch p.Controller.Kind {
-	case "ReplicaSet":
-		if owner != nil {
-			s.Add(metaPrefix+"pod_deployment_name", owner.Name)
-		}
-	case "Job":
-		if b.attach.job {
-			s.Add(metaPrefix+"pod_job_name", p.Controller.Name)
-		}
-		if owner != nil {
-			s.Add(metaPrefix+"pod_cronjob_name", owner.Name)
-		}
-	}
 }
 
-func containerLabels(s *group.Set, c *object.Container) {
-	s.Add(metaPrefix+"pod_container_name", c.Name)
-	s.Add(metaPrefix+"pod_container_image", c.Image)
-	s.Add(metaPrefix+"pod_container_init", strconv.FormatBool(c.Init))
-}
-
-// containerPortLabels adds the labels of a container and one of its ports,
-// whose number is written as number. The protocol may be that of an endpoint.
-func containerPortLabels(s *group.Set, c *object.Container, p *object.ContainerPort, number, protocol string) {
-	containerLabels(s, c)
-	s.Add(metaPrefix+"pod_container_port_name", p.Name)
-	s.Add(metaPrefix+"pod_container_port_number", number)
-	s.Add(metaPrefix+"pod_container_port_protocol", protocol)
+func (e *exposed) labels(s *group.Set) {
+	s.Add(metaPrefix+"pod_container_id", e.id)
+	s.Add(metaPrefix+"pod_container_image", e.container.Image)
+	s.Add(metaPrefix+"pod_container_init", strconv.FormatBool(e.container.Init))
+	s.Add(metaPrefix+"pod_container_name", e.container.Name)
+	if e.port != nil {
+		s.Add(metaPrefix+"pod_container_port_name", e.port.Name)
+		s.Add(metaPrefix+"pod_container_port_number", e.number)
+		s.Add(metaPrefix+"pod_container_port_protocol", e.protocol)
+	}
 }
 
 // withPort is the last container that declares that port, and the first of the

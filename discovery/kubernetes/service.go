@@ -24,16 +24,9 @@ func (t *serviceTargets) Len() int { return len(t.service.Ports) }
 
 func (t *serviceTargets) Labels(i int, s *group.Set) {
 	svc, port := t.service, &t.service.Ports[i]
-	s.Add(namespaceName, svc.Namespace)
-	t.b.serviceMetaLabels(s, svc)
-	t.b.namespaceLabels(s, t.namespace)
-
 	address, number := signedHostPort(svc.Name+"."+svc.Namespace+".svc", port.Port)
 	s.Add(addressLabel, address)
-	s.Add(metaPrefix+"service_port_name", port.Name)
-	s.Add(metaPrefix+"service_port_number", number)
-	s.Add(metaPrefix+"service_port_protocol", port.Protocol)
-	s.Add(metaPrefix+"service_type", svc.Type)
+	t.b.namespaceLabels(s, svc.Namespace, t.namespace)
 	if svc.Type == "ExternalName" {
 		s.Add(metaPrefix+"service_external_name", svc.ExternalName)
 	} else {
@@ -46,4 +39,9 @@ func (t *serviceTargets) Labels(i int, s *group.Set) {
 		}
 		s.Add(metaPrefix+"service_loadbalancer_ip", ip)
 	}
+	t.b.serviceMetaLabels(s, svc)
+	s.Add(metaPrefix+"service_port_name", port.Name)
+	s.Add(metaPrefix+"service_port_number", number)
+	s.Add(metaPrefix+"service_port_protocol", port.Protocol)
+	s.Add(metaPrefix+"service_type", svc.Type)
 }

@@ -143,10 +143,7 @@ func (g *stage) add(o object.Object) {
 		g.objects[keyOf(held)] = held
 		return
 	}
-	// A list in pages can have an object twice.
-	if _, twice := g.objects[k]; !twice {
-		g.order = append(g.order, k)
-	}
+	g.order = append(g.order, k)
 	g.objects[k] = o
 }
 
@@ -164,14 +161,13 @@ func (g *stage) commit() {
 		}
 	}
 	for _, k := range g.order {
-		old, ok := before[k]
-		if !ok {
-			s.tell(nil, g.objects[k])
+		old, now := before[k], g.objects[k]
+		if now == old {
 			continue
 		}
-		if now := g.objects[k]; now != old {
-			s.tell(old, now)
-		}
+		s.tell(old, now)
+		// A list in pages can have an object twice.
+		before[k] = now
 	}
 	select {
 	case <-s.synced:

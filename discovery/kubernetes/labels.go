@@ -76,8 +76,8 @@ func newNames() *names { return &names{made: make(map[rawName]metaNames)} }
 // last counts.
 //
 // Labels are added by name ascending as far as that is easy, here and by all
-// targets: a set sorts them, and sorts a list that is nearly sorted in a third
-// of the time.
+// targets: a set sorts them, and a list that is nearly sorted needs next to no
+// time for that.
 func (n *names) add(s *group.Set, f family, pairs []object.Pair) {
 	var few [32]metaNames
 	made := few[:0]

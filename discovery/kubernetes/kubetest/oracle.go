@@ -117,6 +117,15 @@ func (o *Oracle) Quiet(t testing.TB, d time.Duration) {
 	})
 }
 
+// Settle waits until the oracle is quiet for d, touches all objects of the
+// server, and waits once more: now the groups are those of what is there.
+func (o *Oracle) Settle(t testing.TB, s *Server, d time.Duration) {
+	t.Helper()
+	o.Quiet(t, d)
+	s.Touch()
+	o.Quiet(t, d)
+}
+
 // Wait waits until a condition holds of the groups that have targets.
 func (o *Oracle) Wait(t testing.TB, what string, holds func(map[string]*targetgroup.Group) bool) {
 	t.Helper()

@@ -2,9 +2,11 @@ package kubernetes
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
+	"promagent/discovery/group"
 	"promagent/discovery/kubernetes/object"
 )
 
@@ -154,6 +156,67 @@ func TestEndpointsGetWhatIsAttached(t *testing.T) {
 			"pod_job_name": "dump-1", "pod_cronjob_name": "dump"}),
 		target("1.0.0.5:80", "Node", "gone"),
 	)
+}
+
+func TestEndpointsOfSubsetsAreEachOfTheirOwnPod(t *testing.T) {
+	one, two := web(), web()
+	two.Name, two.Controller = "web-2", object.Owner{Kind: "ReplicaSet", Name: "web-2-rs"}
+	one.Containers, two.Containers = nil, nil
+	b := &builder{
+		attach: attach{node: true, deployment: true}, nodes: holding(worker()), pods: holding(one, two), log: silent(),
+		replicaSets: holding(owned("web-rs", "Deployment", "web"), owned("web-2-rs", "Deployment", "web-2")),
+	}
+	subset := func(ref *object.Ref, node object.Optional, port int32) object.Subset {
+		return object.Subset{Ready: []object.EndpointAddress{{IP: "1.0.0.1", Target: ref, NodeName: node}}, Ports: []object.EndpointPort{{Port: port}}}
+	}
+	g := b.endpoints(endpointsOf(
+		object.Subset{Ready: []object.EndpointAddress{{IP: "9.9.9.9", Target: toPod("web-1")}}},
+		subset(toPod("web-1"), given("w1"), 1), subset(toPod("web-2"), object.Optional{}, 2), subset(toPod("web-1"), object.Optional{}, 3)))
+	var got []string
+	for _, l := range made(g) {
+		got = append(got, l.Get("__address__")+" "+l.Get(metaPrefix+"pod_name")+" "+l.Get(metaPrefix+"pod_deployment_name")+" "+l.Get(metaPrefix+"node_name"))
+	}
+	if want := []string{"1.0.0.1:1 web-1 web w1", "1.0.0.1:2 web-2 web-2 ", "1.0.0.1:3 web-1 web "}; !slices.Equal(got, want) {
+		t.Errorf("targets %q, want %q", got, want)
+	}
+}
+
+func TestTargetsOfOtherKindsAreNeitherPodsNorNodes(t *testing.T) {
+	other := &object.Ref{Kind: "External", Namespace: "shop", Name: "web-1"}
+	like := worker()
+	like.Name = "web-1"
+	b := &builder{attach: attach{node: true}, nodes: holding(like), pods: holding(web()), log: silent()}
+	groups := map[string]group.Group{
+		"endpoints": b.endpoints(endpointsOf(object.Subset{Ready: []object.EndpointAddress{{IP: "1.0.0.1", Target: other}}, Ports: []object.EndpointPort{{Port: 8080}}})),
+		"slice":     b.endpointSlice(sliceOf([]object.SlicePort{port(8080)}, object.SliceEndpoint{Addresses: []string{"1.0.0.1"}, Target: other})),
+	}
+	for role, g := range groups {
+		if g.Len() != 1 {
+			t.Fatalf("%s: %d targets, want 1", role, g.Len())
+		}
+		l := made(g)[0]
+		if l.Has(metaPrefix+"pod_name") || l.Has(metaPrefix+"node_name") || l.Has(metaPrefix+"pod_container_name") {
+			t.Errorf("%s: a target that is no pod has labels of one: %v", role, l)
+		}
+	}
+}
+
+func TestNodesThatAreWatchedForOthersAreNotAttached(t *testing.T) {
+	b := &builder{nodes: holding(worker()), namespaces: holding(shop()), replicaSets: holding(owned("web-rs", "Deployment", "web")), pods: holding(web()), log: silent()}
+	for role, g := range map[string]group.Group{
+		"pod":       b.pod(web()),
+		"endpoints": b.endpoints(endpointsOf(object.Subset{Ready: []object.EndpointAddress{{IP: "1.0.0.1", NodeName: given("w1"), Target: toPod("web-1")}}, Ports: []object.EndpointPort{{Port: 1}}})),
+		"slice":     b.endpointSlice(sliceOf([]object.SlicePort{port(1)}, object.SliceEndpoint{Addresses: []string{"1.0.0.1"}, NodeName: given("w1"), Target: toPod("web-1")})),
+	} {
+		for _, l := range made(g) {
+			if l.Has(metaPrefix+"node_name") || l.Has(metaPrefix+"namespace_label_team_x") || l.Has(metaPrefix+"pod_deployment_name") {
+				t.Errorf("%s: labels that were not asked for: %v", role, l)
+			}
+		}
+		if g.Len() == 0 {
+			t.Errorf("%s: no targets", role)
+		}
+	}
 }
 
 func TestOtherPortsOfAPodHaveNoLabelsOfANode(t *testing.T) {

@@ -52,6 +52,9 @@ func NewCluster(client *Client, o Options) *Cluster {
 	if o.Linger == 0 {
 		o.Linger = 30 * time.Second
 	}
+	if o.Decode == nil {
+		o.Decode = object.Decode
+	}
 	return &Cluster{
 		client: client,
 		linger: o.Linger,

@@ -6,6 +6,8 @@
 // nothing else.
 package object
 
+import "strconv"
+
 // Kind is a kind of object.
 type Kind uint8
 
@@ -21,6 +23,31 @@ const (
 	KindReplicaSet
 	KindJob
 )
+
+// String is the kind's name in errors.
+func (k Kind) String() string {
+	switch k {
+	case KindNode:
+		return "node"
+	case KindPod:
+		return "pod"
+	case KindService:
+		return "service"
+	case KindEndpoints:
+		return "endpoints"
+	case KindEndpointSlice:
+		return "endpointslice"
+	case KindIngress:
+		return "ingress"
+	case KindNamespace:
+		return "namespace"
+	case KindReplicaSet:
+		return "replicaset"
+	case KindJob:
+		return "job"
+	}
+	return "kind " + strconv.Itoa(int(k))
+}
 
 // Object is a pointer to one of the types of this package.
 type Object interface {

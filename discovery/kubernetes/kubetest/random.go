@@ -236,10 +236,13 @@ func (g *Storm) name(prefix string) string { return fmt.Sprint(prefix, g.rng.Int
 
 // nodeName is that of a node, of one that never is, or none.
 func (g *Storm) nodeName() string {
-	if g.one(6, 1) {
+	switch {
+	case g.one(8, 1):
 		return ""
+	case g.one(8, 1):
+		return "node-of-old"
 	}
-	return fmt.Sprint("node-", g.rng.IntN(g.shape.Nodes+1))
+	return fmt.Sprint("node-", g.rng.IntN(g.shape.Nodes))
 }
 
 // ip is an address, more often of IPv4.
@@ -271,8 +274,11 @@ func maybe[T any](g *Storm, choices ...T) *T {
 
 // some makes up to n items; nil when there are none.
 func some[T any](g *Storm, n int, make func() T) []T {
+	if g.one(6, 1) {
+		return nil
+	}
 	var items []T
-	for range g.rng.IntN(n + 1) {
+	for range 1 + g.rng.IntN(n) {
 		items = append(items, make())
 	}
 	return items

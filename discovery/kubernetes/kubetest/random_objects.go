@@ -150,7 +150,7 @@ func (g *Storm) endpoints(m metav1.ObjectMeta) runtime.Object {
 			IP: g.ip(), Hostname: pick(g, "", "", "host-0"), NodeName: maybe(g, g.nodeName()), TargetRef: g.target(m.Namespace),
 		}
 	}
-	return &corev1.Endpoints{ObjectMeta: m, Subsets: some(g, 2, func() corev1.EndpointSubset {
+	return &corev1.Endpoints{ObjectMeta: m, Subsets: some(g, 3, func() corev1.EndpointSubset {
 		return corev1.EndpointSubset{
 			Addresses:         some(g, 3, address),
 			NotReadyAddresses: some(g, 2, address),

@@ -195,7 +195,7 @@ func TestEventsOfAStormAddUpToTheList(t *testing.T) {
 			}
 			defer watches[i].Stop()
 		}
-		g.Apply(s, 500)
+		g.Apply(s, 1500)
 		s.Bookmark()
 		for i, options := range selectors {
 			events := 0
@@ -244,7 +244,7 @@ func TestOraclesAgreeAfterAStorm(t *testing.T) {
 		t.Run(r, func(t *testing.T) {
 			t.Parallel()
 			s := New(t)
-			g := storm(6)
+			g := Random(rand.New(rand.NewPCG(6, 1)), Shape{Names: 8})
 			s.Put(g.Cluster()...)
 			config := role(t, s, r, map[bool]string{true: attach}[r != "service" && r != "ingress"])
 			old := NewOracle(t, config)
@@ -256,6 +256,9 @@ func TestOraclesAgreeAfterAStorm(t *testing.T) {
 			old.Quiet(t, 100*time.Millisecond)
 			if diff := Diff(young.Targets(), old.Targets()); diff != "" {
 				t.Errorf("the oracles differ:\n%s", diff)
+			}
+			if n := len(young.Targets()); n < 4 {
+				t.Errorf("only %d sources have targets", n)
 			}
 		})
 	}

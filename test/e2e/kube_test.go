@@ -106,6 +106,8 @@ func (c *cluster) startServer() {
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+c.file("sa.pub"), "--service-account-signing-key-file="+c.file("sa.key"),
 		"--service-cluster-ip-range=10.43.0.0/16", "--authorization-mode=RBAC",
+		"--kubelet-client-certificate="+c.file("admin.crt"), "--kubelet-client-key="+c.file("admin.key"),
+		"--kubelet-preferred-address-types=InternalIP",
 		"--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none",
 		"--shutdown-watch-termination-grace-period=0s")
 }
@@ -169,6 +171,10 @@ func (c *cluster) makeCredentials() {
 	write("sa.key", "PRIVATE KEY", der, err)
 	der, err = x509.MarshalPKIXPublicKey(sa.Public())
 	write("sa.pub", "PUBLIC KEY", der, err)
+	issue("others", &x509.Certificate{
+		SerialNumber: big.NewInt(4), Subject: pkix.Name{CommonName: "others"}, DNSNames: []string{"metrics.example.com"},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
 
 	c.admin = c.kubeconfig("admin", fmt.Sprintf("client-certificate: %s\n    client-key: %s", c.file("admin.crt"), c.file("admin.key")))
 	pool := x509.NewCertPool()

@@ -86,12 +86,18 @@ func (s *storm) namespace(name string) *corev1.Namespace {
 	return &corev1.Namespace{ObjectMeta: s.meta("", name)}
 }
 
+// node is without addresses by its name: one that loses them keeps its target
+// until Prometheus starts again.
 func (s *storm) node() *corev1.Node {
 	n := &corev1.Node{ObjectMeta: s.meta("", s.name("node"))}
 	if s.chance(50) {
 		n.Spec.ProviderID = "edge://" + n.Name // cannot change once it is set
 	}
-	for i := range s.IntN(4) {
+	addresses := 1 + s.IntN(3)
+	if n.Name == "node-0" {
+		addresses = 0
+	}
+	for i := range addresses {
 		kind := pick(s, corev1.NodeInternalIP, corev1.NodeExternalIP, corev1.NodeHostName, corev1.NodeInternalDNS, corev1.NodeExternalDNS)
 		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: kind, Address: pick(s, fmt.Sprintf("10.42.250.%d", i), fmt.Sprintf("fd00:42::%d", i), fmt.Sprintf("%s-%d.edge.example", n.Name, i))})
 	}

@@ -2,7 +2,7 @@
 
 package discovery
 
-// All other discoveries of Prometheus.
+// All other discoveries of Prometheus, but for Kubernetes's: we have our own.
 import (
 	_ "github.com/prometheus/prometheus/discovery/aws"
 	_ "github.com/prometheus/prometheus/discovery/azure"
@@ -12,7 +12,6 @@ import (
 	_ "github.com/prometheus/prometheus/discovery/gce"
 	_ "github.com/prometheus/prometheus/discovery/hetzner"
 	_ "github.com/prometheus/prometheus/discovery/ionos"
-	_ "github.com/prometheus/prometheus/discovery/kubernetes"
 	_ "github.com/prometheus/prometheus/discovery/linode"
 	_ "github.com/prometheus/prometheus/discovery/marathon"
 	_ "github.com/prometheus/prometheus/discovery/moby"

@@ -14,6 +14,7 @@ import (
 	sd "github.com/prometheus/prometheus/discovery"
 
 	"promagent/discovery/group"
+	"promagent/discovery/kubernetes"
 )
 
 // Manager runs the providers of all jobs. Its methods may be called from any
@@ -23,6 +24,7 @@ type Manager struct {
 	httpClient []commonconfig.HTTPClientOption
 	metrics    *sd.Metrics   // of the manager itself
 	mechanisms *sd.SDMetrics // of the discoveries
+	clusters   *kubernetes.Clusters
 
 	out     chan []Update
 	changed chan struct{} // providers are to be started or stopped
@@ -61,11 +63,16 @@ func New(o Options) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register discovery metrics: %w", err)
 	}
+	clusters, err := kubernetes.NewClusters(o.Logger.With("discovery", "kubernetes"), mechanisms.MechanismMetrics["kubernetes"])
+	if err != nil {
+		return nil, fmt.Errorf("prepare Kubernetes discovery: %w", err)
+	}
 	return &Manager{
 		log:        o.Logger,
 		httpClient: o.HTTPClient,
 		metrics:    metrics,
 		mechanisms: mechanisms,
+		clusters:   clusters,
 		out:        make(chan []Update),
 		changed:    make(chan struct{}, 1),
 		news:       make(chan struct{}, 1),
@@ -237,6 +244,11 @@ func (m *Manager) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { m.send(ctx) })
+	wg.Go(func() {
+		if err := m.clusters.Run(ctx); err != nil {
+			m.log.Error("Kubernetes discovery has ended", "err", err)
+		}
+	})
 
 	running := map[*provider]context.CancelFunc{}
 	for {

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 
 	"promagent/discovery/group"
+	"promagent/discovery/kubernetes"
 )
 
 // discoverer finds groups until ctx is done. It sends those that have changed,
@@ -52,8 +53,18 @@ func (m *Manager) newProvider(c sd.Config, job string) (*provider, error) {
 	m.mu.Lock()
 	m.refreshes[pr.refresh] = true
 	m.mu.Unlock()
+	log := m.log.With("discovery", pr.kind, "config", job)
+	if c, ok := c.(*kubernetes.SDConfig); ok {
+		d, err := m.clusters.Discoverer(c, log)
+		if err != nil {
+			return nil, err
+		}
+		pr.number = m.made.Add(1)
+		pr.discoverer = d
+		return pr, nil
+	}
 	d, err := c.NewDiscoverer(sd.DiscovererOptions{
-		Logger:            m.log.With("discovery", pr.kind, "config", job),
+		Logger:            log,
 		Metrics:           m.mechanisms.MechanismMetrics[pr.kind],
 		HTTPClientOptions: m.httpClient,
 		SetName:           job,

@@ -12,10 +12,10 @@ import (
 
 // Between two deliveries lies at least minPause, growing by half with every
 // one to maxPause while changes keep coming: a busy discovery must not make
-// the reader work all the time. After maxPause of quiet it starts again.
+// the reader work all the time, and a new pod must not wait long for the others. After maxPause of quiet it starts again.
 const (
 	minPause = 100 * time.Millisecond
-	maxPause = 5 * time.Second
+	maxPause = 500 * time.Millisecond
 )
 
 // pending is what the reader was not told yet, by job.

@@ -35,6 +35,7 @@ type pool struct {
 	sockets  map[string]*fetcher // by unix socket
 	failure  *failureLog
 	sources  map[string]*source
+	users    map[uint64]int   // how many targets of sources a loop is for, by their identity
 	loops    map[uint64]*loop // by the target's identity
 	stopping []*loop          // that have been told to end and may not have yet
 	stopped  bool
@@ -79,7 +80,7 @@ func newPool(n *prepared, userAgent string, env *environment, log *slog.Logger) 
 	return &pool{
 		env: env, userAgent: userAgent, log: log.With("scrape_pool", n.cfg.Job),
 		cfg: n.cfg, relabel: n.relabel, rules: n.rules, fetcher: n.fetcher, failure: n.failure,
-		sockets: map[string]*fetcher{}, sources: map[string]*source{}, loops: map[uint64]*loop{},
+		sockets: map[string]*fetcher{}, sources: map[string]*source{}, users: map[uint64]int{}, loops: map[uint64]*loop{},
 	}
 }
 
@@ -112,14 +113,19 @@ func (p *pool) update(groups map[string]group.Group) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	var gone, here []*target
 	for name := range groups {
+		if s := p.sources[name]; s != nil {
+			gone = append(gone, s.targets...)
+		}
 		if built[name] == nil {
 			delete(p.sources, name)
 			continue
 		}
 		p.sources[name] = built[name]
+		here = append(here, built[name].targets...)
 	}
-	p.sync(begin)
+	p.sync(begin, gone, here)
 }
 
 // build relabels the targets of a group.
@@ -143,18 +149,20 @@ func (p *pool) build(cfg *JobConfig, rules relabel.Rules, g group.Group) *source
 	return s
 }
 
-// sync makes the loops those of the sources' targets. Both locks are held.
-func (p *pool) sync(begin time.Time) {
-	wanted := map[uint64]*target{}
-	for _, name := range slices.Sorted(maps.Keys(p.sources)) {
-		for _, t := range p.sources[name].targets {
-			wanted[t.hash] = t
-		}
+// sync makes the loops those of the sources' targets, of which some have gone
+// and some have come: the same ones, mostly. Both locks are held.
+func (p *pool) sync(begin time.Time, gone, here []*target) {
+	for _, t := range here {
+		p.users[t.hash]++
 	}
-	for hash, l := range p.loops {
-		if wanted[hash] == nil {
+	for _, t := range gone {
+		if p.users[t.hash]--; p.users[t.hash] > 0 {
+			continue
+		}
+		delete(p.users, t.hash)
+		if l := p.loops[t.hash]; l != nil {
 			l.end(removed)
-			delete(p.loops, hash)
+			delete(p.loops, t.hash)
 			p.stopping = append(p.stopping, l)
 		}
 	}
@@ -166,8 +174,8 @@ func (p *pool) sync(begin time.Time) {
 			return false
 		}
 	})
-	for hash, t := range wanted {
-		if l := p.loops[hash]; l != nil {
+	for _, t := range here {
+		if l := p.loops[t.hash]; l != nil {
 			l.target.seen(t.from)
 			continue
 		}
@@ -288,6 +296,13 @@ func (p *pool) replace(n *prepared, begin time.Time, sources map[string]*source,
 	defer p.mu.Unlock()
 	failure, fetchers = p.failure, append(slices.Collect(maps.Values(p.sockets)), p.fetcher)
 	p.cfg, p.relabel, p.rules, p.fetcher, p.failure = n.cfg, n.relabel, n.rules, n.fetcher, n.failure
+	var gone, here []*target
+	for _, src := range p.sources {
+		gone = append(gone, src.targets...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
+		here = append(here, sources[name].targets...)
+	}
 	p.sockets, p.sources = map[string]*fetcher{}, sources
 	loops := map[uint64]*loop{} // that go, by the identity of the target that comes
 	for to, hash := range ended {
@@ -304,7 +319,7 @@ func (p *pool) replace(n *prepared, begin time.Time, sources map[string]*source,
 			p.stopping = append(p.stopping, l)
 		}
 	}
-	p.sync(begin)
+	p.sync(begin, gone, here)
 	return slices.Clone(p.stopping), failure, fetchers
 }
 

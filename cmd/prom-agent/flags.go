@@ -200,7 +200,7 @@ func (f *flags) addRunFlags(cmd *kingpin.CmdClause) (checks []func() error) {
 	cmd.Flag("storage.remote.flush-deadline", "Longest wait at shutdown for remotes to take what is left; it ends at once for a remote that does not answer.").Default("1m").PlaceHolder("<duration>").SetValue(&f.flushDeadline)
 	cmd.Flag("scrape.adjust-timestamps", "Align scrape timestamps with the schedule.").Hidden().Default("true").BoolVar(&f.adjustTimestamps)
 	cmd.Flag("scrape.timestamp-tolerance", "By how much at most.").Hidden().Default("2ms").DurationVar(&f.timestampTolerance)
-	cmd.Flag("scrape.discovery-reload-interval", "How often changed targets are taken over.").Hidden().Default("5s").SetValue(&f.discoveryReload)
+	cmd.Flag("scrape.discovery-reload-interval", "How often changed targets are taken over.").Hidden().Default("500ms").SetValue(&f.discoveryReload)
 	cmd.Flag("enable-feature", "Comma separated names of features. Valid in an agent: auto-reload-config, created-timestamp-zero-ingestion, extra-scrape-metrics, metadata-wal-records, st-storage, st-synthesis, type-and-unit-labels; those of the server are accepted without effect.").StringsVar(&f.features)
 	cmd.Flag("agent", "Accepted; prom-agent is always an agent.").Default("true").Bool()
 

@@ -25,13 +25,14 @@ var want = map[string]string{
 	"web.remote-write-receiver.accepted-protobuf-messages": "prometheus.WriteRequest,io.prometheus.write.v2.Request",
 	"web.console.templates":                                "consoles", "web.console.libraries": "console_libraries",
 	"web.page-title": "Prometheus Time Series Collection and Processing Server", "web.cors.origin": ".*",
-	"storage.remote.flush-deadline": "1m", "scrape.adjust-timestamps": "true", "scrape.timestamp-tolerance": "2ms", "scrape.discovery-reload-interval": "5s",
+	"storage.remote.flush-deadline": "1m", "scrape.adjust-timestamps": "true", "scrape.timestamp-tolerance": "2ms",
 	"enable-feature": "", "log.level": "info", "log.format": "logfmt",
 
 	"storage.agent.path": "data-agent/", "storage.agent.wal-segment-size": "0B", "storage.agent.wal-compression": "true", "storage.agent.wal-compression-type": "snappy",
 	"storage.agent.wal-truncate-frequency": "0s", "storage.agent.retention.min-time": "5m", "storage.agent.retention.max-time": "0s",
 	"storage.agent.checkpoint-from-in-memory-series": "false", "storage.agent.checkpoint-batch-size": "1000", "storage.agent.no-lockfile": "false",
 	"storage.agent.retention.max-size": "80%", "storage.agent.wal-sync-interval": "1s", // ours
+	"scrape.discovery-reload-interval": "500ms", // Prometheus: 5s
 
 	"storage.tsdb.path": "data/", "storage.tsdb.min-block-duration": "2h", "storage.tsdb.max-block-duration": "", "storage.tsdb.max-block-chunk-segment-size": "",
 	"storage.tsdb.wal-segment-size": "", "storage.tsdb.retention.time": "", "storage.tsdb.retention.size": "", "storage.tsdb.no-lockfile": "false",

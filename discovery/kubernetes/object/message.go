@@ -2,6 +2,7 @@ package object
 
 import (
 	"fmt"
+	"io"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -19,58 +20,106 @@ import (
 // error ends all walks of the decoder, which holds it.
 // (A message that held its decoder would put that on the heap.)
 type message struct {
-	rest []byte
-	num  protowire.Number
-	typ  protowire.Type
-	data []byte // the field's value if its type is BytesType
-	bits uint64 // and if it is VarintType
+	b  []byte
+	at int // of the next field
+
+	num        protowire.Number
+	typ        protowire.Type
+	start, end int    // of the field's value if its type is BytesType
+	bits       uint64 // the value if it is VarintType
 }
 
 // open begins to walk over an encoded message.
-func open(b []byte) message { return message{rest: b} }
+func open(b []byte) message { return message{b: b} }
 
 // next goes to the next field, if there is one.
 func (d *decoder) next(m *message) bool {
-	if len(m.rest) == 0 || d.err != nil {
+	if m.at >= len(m.b) || d.err != nil {
 		return false
 	}
+	// Nearly all tags and lengths have one or two bytes. The others, and what
+	// is wrong, are left to nextOfAny.
+	b, i := m.b, m.at
+	tag := uint(b[i])
+	if i++; tag >= 0x80 {
+		if i >= len(b) || b[i] >= 0x80 {
+			return d.nextOfAny(m)
+		}
+		tag = tag&0x7f | uint(b[i])<<7
+		i++
+	}
+	if i >= len(b) || tag < 8 {
+		return d.nextOfAny(m)
+	}
+	value := uint(b[i])
+	if i++; value >= 0x80 {
+		if i >= len(b) || b[i] >= 0x80 {
+			return d.nextOfAny(m)
+		}
+		value = value&0x7f | uint(b[i])<<7
+		i++
+	}
+	switch protowire.Type(tag & 7) {
+	case protowire.BytesType:
+		if value > uint(len(b)-i) {
+			return d.nextOfAny(m)
+		}
+		m.start, m.end = i, i+int(value)
+		i = m.end
+	case protowire.VarintType:
+		m.bits = uint64(value)
+	default:
+		return d.nextOfAny(m)
+	}
+	m.num, m.typ, m.at = protowire.Number(tag>>3), protowire.Type(tag&7), i
+	return true
+}
+
+// nextOfAny is next for any field of any length.
+func (d *decoder) nextOfAny(m *message) bool {
 	var n int
-	if m.num, m.typ, n = protowire.ConsumeTag(m.rest); n < 0 {
+	if m.num, m.typ, n = protowire.ConsumeTag(m.b[m.at:]); n < 0 {
 		d.err = fmt.Errorf("tag: %w", protowire.ParseError(n))
 		return false
 	}
-	m.rest = m.rest[n:]
+	m.at += n
 	switch m.typ {
 	case protowire.BytesType:
-		m.data, n = protowire.ConsumeBytes(m.rest)
+		var size uint64
+		if size, n = protowire.ConsumeVarint(m.b[m.at:]); n >= 0 {
+			if size > uint64(len(m.b)-m.at-n) {
+				d.err = fmt.Errorf("field %d: %w", m.num, io.ErrUnexpectedEOF)
+				return false
+			}
+			m.start = m.at + n
+			m.end = m.start + int(size)
+			n += int(size)
+		}
 	case protowire.VarintType:
-		m.bits, n = protowire.ConsumeVarint(m.rest)
+		m.bits, n = protowire.ConsumeVarint(m.b[m.at:])
 	default:
-		n = protowire.ConsumeFieldValue(m.num, m.typ, m.rest)
+		n = protowire.ConsumeFieldValue(m.num, m.typ, m.b[m.at:])
 	}
 	if n < 0 {
 		d.err = fmt.Errorf("field %d: %w", m.num, protowire.ParseError(n))
 		return false
 	}
-	m.rest = m.rest[n:]
+	m.at += n
 	return true
 }
 
-// has says whether the field is of the type, which is an error otherwise.
-func (d *decoder) has(m *message, t protowire.Type) bool {
-	if m.typ != t {
-		d.err = fmt.Errorf("field %d: wire type %d, want %d", m.num, m.typ, t)
-		return false
-	}
-	return true
+// refuse reports a known field of another type than it should have.
+func (d *decoder) refuse(m *message, want protowire.Type) {
+	d.err = fmt.Errorf("field %d: wire type %d, want %d", m.num, m.typ, want)
 }
 
 // bytes is the field's value as it is in the input.
 func (d *decoder) bytes(m *message) []byte {
-	if !d.has(m, protowire.BytesType) {
+	if m.typ != protowire.BytesType {
+		d.refuse(m, protowire.BytesType)
 		return nil
 	}
-	return m.data
+	return m.b[m.start:m.end]
 }
 
 // sub is the message in the field.
@@ -83,7 +132,8 @@ func (d *decoder) text(m *message) string { return d.keep(d.bytes(m)) }
 func (d *decoder) optional(m *message) Optional { return Optional{d.text(m), true} }
 
 func (d *decoder) int32(m *message) int32 {
-	if !d.has(m, protowire.VarintType) {
+	if m.typ != protowire.VarintType {
+		d.refuse(m, protowire.VarintType)
 		return 0
 	}
 	return int32(m.bits) // the encoding of a negative one has 64 bits
@@ -91,7 +141,8 @@ func (d *decoder) int32(m *message) int32 {
 
 func (d *decoder) bool(m *message) Bool {
 	switch {
-	case !d.has(m, protowire.VarintType):
+	case m.typ != protowire.VarintType:
+		d.refuse(m, protowire.VarintType)
 		return Unset
 	case m.bits == 0:
 		return False

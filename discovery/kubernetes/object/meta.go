@@ -13,7 +13,7 @@ func (d *decoder) meta(m message, o *Meta) {
 			o.Name = d.text(&m)
 		case 3:
 			o.Namespace = d.text(&m)
-			d.namespace, d.namespaceText = m.data, o.Namespace
+			d.namespace, d.namespaceText = d.bytes(&m), o.Namespace
 		case 5:
 			o.UID = d.text(&m)
 		case 6:

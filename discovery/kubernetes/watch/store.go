@@ -131,6 +131,7 @@ type stage struct {
 	store   *Store
 	objects map[key]object.Object
 	order   []key // of what differs from what is held, as the list has it
+	twice   bool  // a list in pages can have an object twice
 }
 
 func (s *Store) stage() *stage {
@@ -139,6 +140,9 @@ func (s *Store) stage() *stage {
 
 func (g *stage) add(o object.Object) {
 	k := keyOf(o)
+	if _, again := g.objects[k]; again {
+		g.twice = true
+	}
 	if held := g.store.Get(k.namespace, k.name); held != nil && held.Equal(o) {
 		g.objects[keyOf(held)] = held
 		return
@@ -166,8 +170,9 @@ func (g *stage) commit() {
 			continue
 		}
 		s.tell(old, now)
-		// A list in pages can have an object twice.
-		before[k] = now
+		if g.twice {
+			before[k] = now
+		}
 	}
 	select {
 	case <-s.synced:

@@ -110,8 +110,10 @@ func servePod(t testing.TB, addr string) {
 }
 
 // A pod's first sample is in the receiver an interval, a second and a batch
-// deadline after it is Running at the latest, and its series end two intervals
-// after it is deleted, all with the flags as they are by default.
+// deadline after it is Running at the latest. Its series end within two
+// intervals after it is deleted; the markers that say so are written, as
+// Prometheus does it, two intervals and a tenth after the target has gone, for
+// it could come back. All with the flags as they are by default.
 func TestPodIsScrapedWithinASecondAndAnInterval(t *testing.T) {
 	const interval, deadline = 2 * time.Second, 500 * time.Millisecond
 	c := startCluster(t, "shop")
@@ -162,8 +164,12 @@ func TestPodIsScrapedWithinASecondAndAnInterval(t *testing.T) {
 		deleted := time.Now()
 		c.remove(pod)
 		c.put(endpointsOf(service), sliceOf(service))
-		eventually(t, 2*interval+deadline, "a deleted pod's series are stale", samples(name, 0))
+		eventually(t, 2*interval+interval/10+time.Second+deadline, "a deleted pod's series are stale", samples(name, 0))
 		t.Logf("stale after %s", time.Since(deleted))
+		end := float64(deleted.Add(2*interval).UnixMilli()) / 1000
+		if got, err := central.query(fmt.Sprintf("pod_answers{pod=%q} @ %.3f", name, end)); err != nil || len(got) != 0 {
+			t.Errorf("two intervals after a pod is deleted %d of its series are alive, %v", len(got), err)
+		}
 	}
 	refused(t, central)
 }

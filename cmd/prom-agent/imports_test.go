@@ -27,7 +27,7 @@ var layers = map[string][]string{
 	"discovery/kubernetes/object":   {},
 	"discovery/kubernetes/watch":    {"discovery/kubernetes/object"},
 	"discovery/kubernetes":          {"discovery/group", "discovery/kubernetes/object", "discovery/kubernetes/watch"},
-	"discovery/kubernetes/kubetest": {}, // for tests, as the ones at the end
+	"discovery/kubernetes/kubetest": {"discovery/group"}, // for tests, as the ones at the end
 	"deploy/kubernetes":             {},
 	"cmd/prom-agent":                {"discovery", "relabel", "template", "scrape/expfmt", "scrape", "wal", "wal/record", "remotewrite/wire", "remotewrite", "config", "web"},
 	"wal/waltest":                   {"wal"}, // for tests: no other line names it

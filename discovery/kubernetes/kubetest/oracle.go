@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,9 @@ import (
 	"github.com/prometheus/prometheus/discovery/kubernetes"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"go.yaml.in/yaml/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"promagent/discovery/group"
 )
@@ -27,10 +31,17 @@ import (
 // addresses keeps its last group. A test that wants to know what is right for a
 // state asks a new oracle, and touches the objects with Server.Touch once all
 // is quiet, so that they are looked at with everything there.
+//
+// Prometheus panics when it learns from a list, not from a watch, that a
+// ReplicaSet or Job was deleted: with these attached, an oracle must not live
+// through CutWatches or Expire.
 type Oracle struct {
+	config kubernetes.SDConfig
+
 	mu     sync.Mutex
 	groups map[string]*targetgroup.Group
-	newest time.Time // when the last groups came
+	came   map[string]time.Time // when the newest group of a source came
+	newest time.Time            // when the last groups came
 }
 
 // NewOracle starts the discovery that a kubernetes_sd_config asks for. It runs
@@ -50,7 +61,7 @@ func NewOracle(t testing.TB, config string) *Oracle {
 	if err != nil {
 		t.Fatalf("make the oracle: %v", err)
 	}
-	o := &Oracle{groups: map[string]*targetgroup.Group{}, newest: time.Now()}
+	o := &Oracle{config: cfg, groups: map[string]*targetgroup.Group{}, came: map[string]time.Time{}, newest: time.Now()}
 	ctx, cancel := context.WithCancel(context.Background())
 	updates := make(chan []*targetgroup.Group)
 	var running sync.WaitGroup
@@ -75,7 +86,7 @@ func (o *Oracle) keep(groups []*targetgroup.Group) {
 	defer o.mu.Unlock()
 	o.newest = time.Now()
 	for _, g := range groups {
-		o.groups[g.Source] = g
+		o.groups[g.Source], o.came[g.Source] = g, o.newest
 	}
 }
 
@@ -117,13 +128,67 @@ func (o *Oracle) Quiet(t testing.TB, d time.Duration) {
 	})
 }
 
-// Settle waits until the oracle is quiet for d, touches all objects of the
-// server, and waits once more: now the groups are those of what is there.
+// Settle waits until the groups are those of what the server holds. It touches
+// all objects of the server, so that the oracle looks at them again, waits for
+// their groups and then until it is quiet for d, and does so until nothing new
+// comes of it.
 func (o *Oracle) Settle(t testing.TB, s *Server, d time.Duration) {
 	t.Helper()
-	o.Quiet(t, d)
-	s.Touch()
-	o.Quiet(t, d)
+	for before := map[string][]string(nil); ; {
+		touched := time.Now()
+		s.Touch()
+		sources := o.sources(t, s)
+		Eventually(t, "the oracle has seen all objects of its role", func() bool {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			return !slices.ContainsFunc(sources, func(source string) bool { return !o.came[source].After(touched) })
+		})
+		Eventually(t, "all watches have been told all", s.idle)
+		o.Quiet(t, d)
+		now := o.Targets()
+		if before != nil && Diff(before, now) == "" {
+			return
+		}
+		before = now
+	}
+}
+
+// sources are those of the server's objects that the oracle makes groups of,
+// with or without targets.
+func (o *Oracle) sources(t testing.TB, s *Server) []string {
+	t.Helper()
+	role := o.config.Role
+	of := map[kubernetes.Role]struct{ resource, prefix string }{
+		kubernetes.RoleNode: {"nodes", "node"}, kubernetes.RolePod: {"pods", "pod/"}, kubernetes.RoleService: {"services", "svc/"},
+		kubernetes.RoleEndpoint: {"endpoints", "endpoints/"}, kubernetes.RoleEndpointSlice: {"endpointslices", "endpointslice/"},
+		kubernetes.RoleIngress: {"ingresses", "ingress/"},
+	}[role]
+	q := query{label: labels.Everything(), field: fields.Everything()}
+	for _, sel := range o.config.Selectors {
+		if sel.Role != role {
+			continue
+		}
+		var err error
+		if q.label, err = labels.Parse(sel.Label); err != nil {
+			t.Fatalf("read selector: %v", err)
+		}
+		if q.field, err = fields.ParseSelector(sel.Field); err != nil {
+			t.Fatalf("read selector: %v", err)
+		}
+	}
+	spaces := o.config.NamespaceDiscovery.Names
+	var sources []string
+	for _, obj := range s.Objects() {
+		q.target.res = s.tables[reflect.TypeOf(obj)].res
+		ns := accessor(obj).GetNamespace()
+		n, ok := obj.(*corev1.Node)
+		silent := ok && len(n.Status.Addresses) == 0 // no group comes of it
+		elsewhere := ns != "" && len(spaces) > 0 && !slices.Contains(spaces, ns)
+		if q.target.res.name == of.resource && q.matches(obj) && !silent && !elsewhere {
+			sources = append(sources, of.prefix+key(accessor(obj)))
+		}
+	}
+	return sources
 }
 
 // Wait waits until a condition holds of the groups that have targets.

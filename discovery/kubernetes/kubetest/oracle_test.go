@@ -123,6 +123,36 @@ func TestTouchMakesTheOracleLookAgain(t *testing.T) {
 	o.Wait(t, "the pod's labels", func(g map[string]*targetgroup.Group) bool { return podSeen(g) && g["endpointslice/ns/x"] != before })
 }
 
+// Settle sees all that is there, of an oracle that has only been started.
+func TestSettleWaitsForAllThatIsThere(t *testing.T) {
+	for _, tt := range []struct {
+		role, more string
+		want       []string
+	}{
+		{"pod", "", []string{"pod/ns/a", "pod/ns/b", "pod/other/c"}},
+		{"pod", "namespaces: {names: [other]}", []string{"pod/other/c"}},
+		{"pod", "selectors: [{role: pod, field: 'metadata.name=b'}]", []string{"pod/ns/b"}},
+		{"pod", "selectors: [{role: pod, label: 'app in (x)'}]", nil},
+		{"pod", "attach_metadata: {node: true}\nselectors: [{role: node, label: 'none'}]", nil},
+		{"node", "", []string{"node/n"}},
+		{"service", "", nil},
+	} {
+		t.Run(tt.role+" "+tt.more, func(t *testing.T) {
+			t.Parallel()
+			s := New(t)
+			c := runningPod("c", "10.0.0.3")
+			c.Namespace = "other"
+			s.Put(runningPod("a", "10.0.0.1"), runningPod("b", "10.0.0.2"), c, pod("ns", "no-ip", "n", nil), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "no-address"}},
+				&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.9"}}}})
+			o := NewOracle(t, role(t, s, tt.role, tt.more))
+			o.Settle(t, s, 20*time.Millisecond)
+			if !has(tt.want...)(o.Groups()) {
+				t.Errorf("groups %v, want %q", o.Targets(), tt.want)
+			}
+		})
+	}
+}
+
 func TestDiffNamesWhatIsMissingAndTooMuch(t *testing.T) {
 	want := map[string][]string{"a": {"1", "1", "2"}, "b": {"3"}}
 	if got := Diff(want, map[string][]string{"a": {"2", "1", "1"}, "b": {"3"}, "c": nil}); got != "" {

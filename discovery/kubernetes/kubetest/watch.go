@@ -276,6 +276,18 @@ func (s *Server) CutWatches() {
 	}
 }
 
+// idle says whether every running watch has taken up all events.
+func (s *Server) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for st := range s.streams {
+		if t := st.q.table; st.next != t.first+len(t.events) {
+			return false
+		}
+	}
+	return true
+}
+
 // Watching counts the watches that run now.
 func (s *Server) Watching() map[Call]int {
 	s.mu.Lock()

@@ -23,7 +23,7 @@ var absent = map[string]string{
 	"prometheus_tsdb_wal_record_bytes_saved": "the log's records are not compressed as a whole",
 	"prometheus_sd_azure_":                   "not compiled in",
 	"prometheus_sd_consul_":                  "not compiled in",
-	"prometheus_sd_kubernetes_":              "not compiled in",
+	"prometheus_sd_kubernetes_workqueue_":    "there are no work queues",
 	"prometheus_sd_kuma_":                    "not compiled in",
 	"prometheus_sd_linode_":                  "not compiled in",
 	"prometheus_sd_nomad_":                   "not compiled in",
@@ -88,6 +88,8 @@ scrape_configs:
   file_sd_configs: [{files: [targets.json]}]
 - job_name: http
   http_sd_configs: [{url: 'http://127.0.0.1:1/x'}]
+- job_name: pods
+  kubernetes_sd_configs: [{role: pod, api_server: 'http://127.0.0.1:1'}]
 - job_name: dns
   dns_sd_configs: [{names: [localhost], type: A, port: 80}]
 remote_write:

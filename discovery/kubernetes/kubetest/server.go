@@ -33,6 +33,12 @@ const Token = "kubetest-token"
 //
 // Objects are taken as they are: nothing is validated, and no field gets its
 // default but the name space, the UID, the creation time and the version.
+//
+// It differs from a real server in what would only make tests slow or large:
+// lists and watches of a version of the future are not held back for three
+// seconds before they are refused or begin, small answers are compressed too,
+// a watch without a timeout runs until someone ends it, and no bookmark comes
+// but those of Bookmark and of streamed lists.
 type Server struct {
 	// URL is where the server listens, without a slash at its end.
 	URL string

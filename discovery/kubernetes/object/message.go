@@ -20,8 +20,9 @@ import (
 // error ends all walks of the decoder, which holds it.
 // (A message that held its decoder would put that on the heap.)
 type message struct {
-	b  []byte
-	at int // of the next field
+	b    []byte
+	at   int    // of the next field
+	want uint64 // bit n: field n is of interest; those from 64 on never are
 
 	num        protowire.Number
 	typ        protowire.Type
@@ -30,49 +31,62 @@ type message struct {
 }
 
 // open begins to walk over an encoded message.
-func open(b []byte) message { return message{b: b} }
+func open(b []byte) message { return message{b: b, want: ^uint64(0)} }
+
+// only makes the walk faster: it need not stop at other fields than those
+// whose bits are set.
+func (m message) only(fields uint64) message {
+	m.want = fields
+	return m
+}
 
 // next goes to the next field, if there is one.
 func (d *decoder) next(m *message) bool {
-	if m.at >= len(m.b) || d.err != nil {
+	if d.err != nil {
 		return false
 	}
 	// Nearly all tags and lengths have one or two bytes. The others, and what
 	// is wrong, are left to nextOfAny.
 	b, i := m.b, m.at
-	tag := uint(b[i])
-	if i++; tag >= 0x80 {
-		if i >= len(b) || b[i] >= 0x80 {
+	for i < len(b) {
+		m.at = i
+		tag := uint(b[i])
+		if i++; tag >= 0x80 {
+			if i >= len(b) || b[i] >= 0x80 {
+				return d.nextOfAny(m)
+			}
+			tag = tag&0x7f | uint(b[i])<<7
+			i++
+		}
+		if i >= len(b) || tag < 8 {
 			return d.nextOfAny(m)
 		}
-		tag = tag&0x7f | uint(b[i])<<7
-		i++
-	}
-	if i >= len(b) || tag < 8 {
-		return d.nextOfAny(m)
-	}
-	value := uint(b[i])
-	if i++; value >= 0x80 {
-		if i >= len(b) || b[i] >= 0x80 {
+		value := uint(b[i])
+		if i++; value >= 0x80 {
+			if i >= len(b) || b[i] >= 0x80 {
+				return d.nextOfAny(m)
+			}
+			value = value&0x7f | uint(b[i])<<7
+			i++
+		}
+		start := i
+		switch protowire.Type(tag & 7) {
+		case protowire.BytesType:
+			if value > uint(len(b)-i) {
+				return d.nextOfAny(m)
+			}
+			i += int(value)
+		case protowire.VarintType:
+		default:
 			return d.nextOfAny(m)
 		}
-		value = value&0x7f | uint(b[i])<<7
-		i++
-	}
-	switch protowire.Type(tag & 7) {
-	case protowire.BytesType:
-		if value > uint(len(b)-i) {
-			return d.nextOfAny(m)
+		if m.want>>(tag>>3)&1 != 0 {
+			m.num, m.typ, m.bits, m.start, m.end, m.at = protowire.Number(tag>>3), protowire.Type(tag&7), uint64(value), start, i, i
+			return true
 		}
-		m.start, m.end = i, i+int(value)
-		i = m.end
-	case protowire.VarintType:
-		m.bits = uint64(value)
-	default:
-		return d.nextOfAny(m)
 	}
-	m.num, m.typ, m.at = protowire.Number(tag>>3), protowire.Type(tag&7), i
-	return true
+	m.at = i
+	return false
 }
 
 // nextOfAny is next for any field of any length.

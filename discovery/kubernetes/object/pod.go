@@ -47,7 +47,7 @@ func (d *podDecoder) pod(b []byte, o *Pod) {
 		case 1:
 			d.meta(d.sub(&m), &o.Meta)
 		case 2:
-			d.spec(d.sub(&m), o)
+			d.spec(d.sub(&m).only(1<<2|1<<10|1<<20), o)
 		case 3:
 			d.status(d.sub(&m), o)
 		}
@@ -58,13 +58,13 @@ func (d *podDecoder) spec(m message, o *Pod) {
 	for d.next(&m) {
 		switch m.num {
 		case 2:
-			d.container(d.sub(&m), d.containers.next())
+			d.container(d.sub(&m).only(1<<1|1<<2|1<<6), d.containers.next())
 		case 10:
 			o.NodeName = d.text(&m)
 		case 20:
 			c := d.inits.next()
 			c.Init = true
-			d.container(d.sub(&m), c)
+			d.container(d.sub(&m).only(1<<1|1<<2|1<<6), c)
 		}
 	}
 }
@@ -103,15 +103,15 @@ func (d *podDecoder) status(m message, o *Pod) {
 		case 1:
 			o.Phase = d.text(&m)
 		case 2:
-			d.ready(d.sub(&m), o)
+			d.ready(d.sub(&m).only(1<<1|1<<2), o)
 		case 5:
 			o.HostIP = d.text(&m)
 		case 6:
 			o.IP = d.text(&m)
 		case 8:
-			d.containerStatus(d.sub(&m), d.statuses.next())
+			d.containerStatus(d.sub(&m).only(1<<1|1<<8), d.statuses.next())
 		case 10:
-			d.containerStatus(d.sub(&m), d.initStatuses.next())
+			d.containerStatus(d.sub(&m).only(1<<1|1<<8), d.initStatuses.next())
 		}
 	}
 }

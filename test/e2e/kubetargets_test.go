@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -283,7 +284,7 @@ func settled(t testing.TB, p *process) shown {
 
 // The agent reads the same cluster by the same config as Prometheus and shows
 // the same targets: those it starts with, and those that a storm of changes
-// left. Prometheus starts after the storm again, as it does not follow each change
+// left, through a restart of the API server too. Prometheus starts after the storm again, as it does not follow each change
 // to what it would have read at the start.
 func TestTargetsOfAClusterAreThoseOfPrometheus(t *testing.T) {
 	c := startCluster(t, "red", "blue", "green")
@@ -291,7 +292,11 @@ func TestTargetsOfAClusterAreThoseOfPrometheus(t *testing.T) {
 	c.inCluster("blue", c.token("default", "reader"))
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "prometheus.yml"), c.comparedConfig(c.accountKubeconfig("default", "reader"), c.token("default", "reader")))
-	s := newStorm(1, []string{"red", "blue", "green"}, 8)
+	seed, err := strconv.ParseUint(envOr("KUBE_STORM", "1"), 10, 64) // another number, another storm
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStorm(seed, []string{"red", "blue", "green"}, 8)
 	blow := func(n int) {
 		for range n {
 			if object, forget := s.next(); forget {
@@ -320,8 +325,13 @@ func TestTargetsOfAClusterAreThoseOfPrometheus(t *testing.T) {
 	}
 	compare("at the start")
 	oracle.end(syscall.SIGKILL)
-	for range 3 {
-		blow(400)
+	for round := range 3 {
+		blow(200)
+		if round == 1 { // the watches break, and go on in the midst of it
+			c.killServer()
+			c.startServer()
+		}
+		blow(200)
 		oracle = startOracle(t, dir)
 		compare("after a storm")
 		oracle.end(syscall.SIGKILL)

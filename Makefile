@@ -9,7 +9,7 @@ BRANCH   ?= $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
 V        := github.com/prometheus/common/version
 LDFLAGS  := -s -w -X main.own=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH)
 
-.PHONY: build run test unit race config-all-sd e2e fuzz lint bench setup clean
+.PHONY: build run test unit race config-all-sd e2e fuzz lint soak bench setup clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -tags '$(TAGS)' -trimpath -ldflags '$(LDFLAGS)' -o prom-agent ./cmd/prom-agent
@@ -47,6 +47,14 @@ FUZZTIME ?= 1m
 fuzz:
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 		echo $$p $$f; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+# Hours of what the unit tests do for seconds: random schedules against the
+# model of what must arrive, and kills of the real process under load.
+RUNS ?= 200000
+KILLS ?= 2000
+soak:
+	PROMAGENT_MODEL_RUNS=$(RUNS) $(GO) test -timeout 0 -count=1 -run Model ./remotewrite
+	PROMAGENT_CRASH_ROUNDS=$(KILLS) $(GO) test -timeout 0 -count=1 -v -run KillsAtRandom ./cmd/prom-agent
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./template ./scrape/... ./wal/... ./remotewrite/...

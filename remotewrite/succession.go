@@ -207,15 +207,20 @@ func (m *Manager) settle(cfgs []Config) (ids []string, cursors []*wal.Cursor, mo
 			m.sayUndelivered("A remote is gone; its position is kept for a while", now, m.undelivered(id, before[i]))
 		}
 	}
+	begun := false
 	for i, id := range ids {
 		c := m.cursor(id)
 		if c != nil {
 			if _, _, ok := c.Load(); !ok {
 				s := beginning(m.store, cfgs[i].Queue.MinShards)
 				c.Set(s.Low(), s.AppendTo(nil))
+				begun = true
 			}
 		}
 		cursors = append(cursors, c)
+	}
+	if begun {
+		log.SaveCursors() // else a kill would make the remote begin once more, further on
 	}
 	return ids, cursors, moves
 }

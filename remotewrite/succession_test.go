@@ -231,6 +231,32 @@ func TestANewRemoteGetsAllThatIsLoggedAfterItsConfiguration(t *testing.T) {
 	r.mustHave(l.want)
 }
 
+// From the commit on, a kill does not make a new remote begin once more.
+func TestAKillRightAfterItsBeginningLosesANewRemoteNothing(t *testing.T) {
+	disk := waltest.New()
+	l := openLogOn(t, disk, 0)
+	a := testTarget("a", 10)
+	l.scrape(a)
+	clear(l.want)
+	g := newGate(503)
+	r := newReceiver(t, g.answer)
+	m, err := NewManager(l.store, Options{FlushDeadline: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit, err := m.Prepare([]Config{remoteConfig(t, r.srv.URL)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit()
+	l.scrape(a)
+	l = l.onDisk(t, disk.Kill())
+	started := startManager(l, patience, remoteConfig(t, r.srv.URL))
+	g.set(204)
+	started.delivered()
+	r.mustHave(l.want)
+}
+
 // startLogged is startManager whose log's lines are kept.
 func startLogged(l *testLog, cfgs ...Config) (*testManager, *logged) {
 	m := startManager(l, patience)

@@ -428,6 +428,10 @@ func (l *Log) allCursors() []*Cursor {
 	return slices.Collect(maps.Values(l.cursors))
 }
 
+// SaveCursors writes the cursors now, and syncs them. Failures are logged, and
+// made up for by the writes that come anyway.
+func (l *Log) SaveCursors() { l.flushCursors(true) }
+
 // flushCursors writes the cursors that have moved, and syncs them all when now is set.
 func (l *Log) flushCursors(now bool) {
 	l.cursorFiles.Lock()

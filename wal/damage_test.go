@@ -1,10 +1,12 @@
 package wal_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -351,4 +353,37 @@ func TestNewestSegmentThatCannotBeReadDoesNotKeepTheLogFromOpening(t *testing.T)
 		t.Errorf("%d reads, segment %d", reads, r.log.Segment())
 	}
 	r.wantRead(numbers(1, 8))
+}
+
+func TestEmptyFileOfAKilledProcessIsRemovedWithoutAWord(t *testing.T) {
+	disk := waltest.New()
+	var lines bytes.Buffer
+	open := func() *wal.Log {
+		l, err := wal.Open("/data", wal.Options{FS: disk, NoLock: true, SyncInterval: time.Minute, Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	l := open()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := "/data/log/" + "00000000000000000007.seg"
+	f, err := disk.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	l = open()
+	defer l.Close()
+	if s := l.Stats(); s.Corruptions != 0 || s.Current != 8 {
+		t.Errorf("%d corruptions, current segment %d", s.Corruptions, s.Current)
+	}
+	if _, err := disk.Open(name); err == nil {
+		t.Error("the empty file is still there")
+	}
+	if lines.Len() > 0 {
+		t.Errorf("said: %s", lines.String())
+	}
 }

@@ -31,6 +31,10 @@ func (l *Log) load() error {
 		next = max(next, id+1)
 		s := &segment{id: id, path: filepath.Join(l.dir, name), ended: true}
 		err = twice(func() error { return l.readSegmentHeader(s) })
+		if errors.Is(err, errNotSegment) && s.size == 0 {
+			l.forgetEmpty(s)
+			continue
+		}
 		if err != nil && !lostBytes(err) && !errors.Is(err, errNotSegment) && !errors.Is(err, errVersion) {
 			return fmt.Errorf("read segment %d: %w", id, err) // it may be readable next time
 		}
@@ -61,6 +65,14 @@ func (l *Log) load() error {
 	}
 	l.begin(next)
 	return nil
+}
+
+// forgetEmpty removes the file of a process that was killed right after it had
+// made it. There was never anything in it.
+func (l *Log) forgetEmpty(s *segment) {
+	if err := l.o.FS.Remove(s.path); err != nil { // it is tried again at the next start
+		l.o.Logger.Debug("An empty file of the log could not be removed", "file", s.path, "err", err)
+	}
 }
 
 // headersAtOnce bounds the headers in memory while a segment is counted.

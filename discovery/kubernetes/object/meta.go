@@ -3,6 +3,8 @@ package object
 import (
 	"slices"
 	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // meta decodes meta/v1 ObjectMeta into o.
@@ -23,13 +25,20 @@ func (d *decoder) meta(m message, o *Meta) {
 		case 12:
 			d.pair(d.sub(&m), d.annotations.next())
 		case 13:
-			d.owner(d.sub(&m), &o.Controller)
+			d.owner(d.sub(&m).only(1<<1|1<<3|1<<6), &o.Controller)
 		}
 	}
 }
 
 // pair decodes an entry of a map of strings.
 func (d *decoder) pair(m message, p *Pair) {
+	// Nearly all are a short name and a short value and nothing else.
+	if b := m.b; len(b) >= 4 && b[0] == 1<<3|byte(protowire.BytesType) && b[1] < 0x80 {
+		if end := 2 + int(b[1]); end+2 <= len(b) && b[end] == 2<<3|byte(protowire.BytesType) && int(b[end+1]) == len(b)-end-2 && b[end+1] < 0x80 {
+			p.Name, p.Value = d.keep(b[2:end]), d.keep(b[end+2:])
+			return
+		}
+	}
 	for d.next(&m) {
 		switch m.num {
 		case 1:

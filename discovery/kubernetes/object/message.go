@@ -17,8 +17,8 @@ import (
 //	}
 //
 // Fields that nobody asks for are skipped unread, however large. The first
-// error ends all walks of the decoder, which holds it.
-// (A message that held its decoder would put that on the heap.)
+// error ends all walks of the decoder, which holds it. A message does not hold
+// its decoder: that would put the decoder on the heap.
 type message struct {
 	b    []byte
 	at   int    // of the next field

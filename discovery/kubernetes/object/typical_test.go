@@ -3,11 +3,10 @@ package object
 import (
 	"fmt"
 	"math/rand"
-	"runtime"
-	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -91,29 +90,43 @@ func typicalPod() *corev1.Pod {
 	return pod
 }
 
-func BenchmarkDecodePod(b *testing.B) {
-	raw, err := typicalPod().Marshal()
-	if err != nil {
-		b.Fatal(err)
+// typicalNode has the images that nodes list, which are most of it.
+func typicalNode() *corev1.Node {
+	n := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "edge-node-17", UID: "0b6f7a3e-53a0-4d5a-9a53-1f5c8f9e1c11", ResourceVersion: "1234567", Labels: map[string]string{
+			"topology.kubernetes.io/zone": "z2", "kubernetes.io/hostname": "edge-node-17", "kubernetes.io/arch": "arm64", "site": "store-17",
+		}},
+		Spec: corev1.NodeSpec{ProviderID: "edge://edge-node-17"},
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, _, err := Decode(KindPod, raw); err != nil {
-			b.Fatal(err)
-		}
+	n.Status.Addresses = []corev1.NodeAddress{{Type: "InternalIP", Address: "10.0.0.18"}, {Type: "Hostname", Address: "edge-node-17"}}
+	n.Status.DaemonEndpoints.KubeletEndpoint.Port = 10250
+	for _, kind := range []corev1.NodeConditionType{"MemoryPressure", "DiskPressure", "PIDPressure", "Ready"} {
+		n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{Type: kind, Status: "False", Reason: "KubeletHasSufficientMemory"})
 	}
-	b.StopTimer()
+	for i := range 40 {
+		n.Status.Images = append(n.Status.Images, corev1.ContainerImage{SizeBytes: 1e8, Names: []string{
+			fmt.Sprintf("registry.local/edge/image-%d@sha256:%064x", i, i), fmt.Sprintf("registry.local/edge/image-%d:v1", i),
+		}})
+	}
+	return n
+}
 
-	pods := make([]Object, 5000)
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	for i := range pods {
-		pods[i], _, _ = Decode(KindPod, raw)
+// typicalSlice has 100 endpoints, as many as the controller puts into one.
+func typicalSlice() *discoveryv1.EndpointSlice {
+	name, port, protocol, ready := "metrics", int32(8080), corev1.ProtocolTCP, true
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{Name: "app-417-x2x4z", Namespace: "team-17", UID: "0b6f7a3e-53a0-4d5a-9a53-1f5c8f9e1c11", ResourceVersion: "1234567", Labels: map[string]string{
+			"app.kubernetes.io/name": "app-417", discoveryv1.LabelServiceName: "app-417", discoveryv1.LabelManagedBy: "endpointslice-controller.k8s.io",
+		}},
+		AddressType: "IPv4", Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &protocol}},
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(len(pods)), "keptB/pod")
-	b.ReportMetric(float64(len(raw)), "B/message")
-	runtime.KeepAlive(pods)
+	for i := range 100 {
+		node := fmt.Sprint("edge-node-", i)
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
+			Addresses: []string{fmt.Sprint("10.64.41.", i)}, NodeName: &node,
+			Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &ready, Terminating: new(bool)},
+			TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: "team-17", Name: fmt.Sprintf("app-417-7d9c5b0a31-%05x", i), UID: "3f0f1c66-7a0e-4a35-9c9d-0d8ad2a6d7e2"},
+		})
+	}
+	return s
 }

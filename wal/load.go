@@ -22,6 +22,7 @@ func (l *Log) load() error {
 		return fmt.Errorf("list segments: %w", err)
 	}
 	var next uint64 = 1
+	unread := map[*segment]error{}
 	for _, name := range names {
 		text, ok := strings.CutSuffix(name, segmentSuffix)
 		id, err := strconv.ParseUint(text, 10, 64)
@@ -31,21 +32,26 @@ func (l *Log) load() error {
 		next = max(next, id+1)
 		s := &segment{id: id, path: filepath.Join(l.dir, name), ended: true}
 		err = twice(func() error { return l.readSegmentHeader(s) })
-		if errors.Is(err, errNotSegment) && s.size == 0 {
-			l.forgetEmpty(s)
-			continue
-		}
 		if err != nil && !lostBytes(err) && !errors.Is(err, errNotSegment) && !errors.Is(err, errVersion) {
 			return fmt.Errorf("read segment %d: %w", id, err) // it may be readable next time
 		}
 		if err != nil {
-			l.o.Logger.Error("Skipping a file of the log", "file", s.path, "err", err)
-			l.stats.Corruptions++
 			s.gone, s.alien = true, true // counted in the size, deleted by retention, never read
+			unread[s] = err
 		}
 		l.segments = append(l.segments, s)
 	}
 	slices.SortFunc(l.segments, func(a, b *segment) int { return Pos{a.id, 0}.Compare(Pos{b.id, 0}) })
+	if n := len(l.segments); n > 0 && unread[l.segments[n-1]] != nil && l.segments[n-1].size == 0 {
+		l.forgetEmpty(l.segments[n-1])
+		l.segments = l.segments[:n-1]
+	}
+	for _, s := range l.segments {
+		if err := unread[s]; err != nil {
+			l.o.Logger.Error("Skipping a file of the log", "file", s.path, "err", err)
+			l.stats.Corruptions++
+		}
+	}
 	highest, err := l.loadCursors()
 	if err != nil {
 		return err
@@ -67,8 +73,8 @@ func (l *Log) load() error {
 	return nil
 }
 
-// forgetEmpty removes the file of a process that was killed right after it had
-// made it. There was never anything in it.
+// forgetEmpty removes the newest file, of a process that was killed right after
+// it had made it. There was never anything in it.
 func (l *Log) forgetEmpty(s *segment) {
 	if err := l.o.FS.Remove(s.path); err != nil { // it is tried again at the next start
 		l.o.Logger.Debug("An empty file of the log could not be removed", "file", s.path, "err", err)

@@ -35,7 +35,7 @@ func TestFailureIsExplainedAndRecovered(t *testing.T) {
 		"no answer":        {podQuery, func(*call) {}, "does not answer"},
 		"broken inside": {podQuery, func(c *call) {
 			c.respond(500, map[string]string{"Content-Type": "application/json"}, strings.NewReader(`{"message":"etcd is \n away","code":1}`))
-		}, `refuses to give pods" query=pods err="status 500: etcd is \n away"`},
+		}, `server fails, or something before it" query=pods err="status 500: etcd is \n away"`},
 		"a proxy's page": {podQuery, func(c *call) {
 			c.respond(502, map[string]string{"Content-Type": "text/html"}, strings.NewReader(strings.Repeat("x", 1<<20)))
 		}, "status 502: " + strings.Repeat("x", 300) + "..."},
@@ -121,6 +121,62 @@ func TestFailureOfServerIsOneLineForAllQueries(t *testing.T) {
 			t.Errorf("log of recovery: got %q, want one line", l)
 		}
 	})
+}
+
+func TestNobodyAsksAnyMoreIsNoRecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Options{Linger: -1})
+		_, release := r.cluster.Use(podQuery)
+		r.next(t).fail()
+		synctest.Wait()
+		release()
+		r.lines()
+		r.cluster.Use(Query{Kind: object.KindNode})
+		r.next(t).list(pods("5", ""))
+		synctest.Wait()
+		if l := r.lines(); l != "" {
+			t.Errorf("log: got %q", l)
+		}
+	})
+}
+
+// TestOutageIsOverAlthoughOneQueryStaysRefused has a query that the server
+// refuses before and after it was away.
+func TestOutageIsOverAlthoughOneQueryStaysRefused(t *testing.T) {
+	refuse := func(c *call) { c.refuse(&metav1.Status{Code: 403}, nil) }
+	for name, refusedLast := range map[string]bool{"refused first": false, "refused last": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, r *rig) {
+				r.cluster.Use(podQuery)
+				refuse(r.next(t))
+				r.cluster.Use(Query{Kind: object.KindService})
+				away := time.Now().Add(5 * time.Second)
+				for time.Now().Before(away) {
+					r.next(t).fail()
+				}
+				r.lines()
+				// Only now it is decided who is answered first.
+				pod, service := r.next(t), r.next(t)
+				if strings.HasSuffix(service.req.URL.Path, "pods") {
+					pod, service = service, pod
+				}
+				first, second := func() { refuse(pod) }, func() { service.list(pods("5", "")) }
+				if refusedLast {
+					first, second = second, first
+				}
+				first()
+				synctest.Wait()
+				if l := r.lines(); l != "" {
+					t.Errorf("log while one of two may still find the server away: got %q", l)
+				}
+				second()
+				synctest.Wait()
+				if l := r.lines(); strings.Count(l, "\n") != 1 || !strings.Contains(l, "was=unreachable") {
+					t.Errorf("log: got %q, want that the server can be reached", l)
+				}
+			})
+		})
+	}
 }
 
 func TestBackOffGrowsAndEnds(t *testing.T) {

@@ -63,6 +63,8 @@ func explainRefusal(q Query, r *refusal) (cause, string) {
 		return cause{"not acceptable", q}, fmt.Sprintf("Kubernetes API server does not give %s as protobuf", q)
 	case r.code == http.StatusTooManyRequests || r.code == http.StatusServiceUnavailable:
 		return cause{what: "busy"}, "Kubernetes API server is busy or not ready"
+	case r.code >= 500:
+		return cause{what: fmt.Sprint("status ", r.code)}, "Kubernetes API server fails, or something before it"
 	}
 	return cause{fmt.Sprint("status ", r.code), q}, fmt.Sprintf("Kubernetes API server refuses to give %s", q)
 }
@@ -81,10 +83,11 @@ type reporter struct {
 
 	mu       sync.Mutex
 	episodes map[cause]*episode
+	working  map[Query]bool // those that worked when they were tried last
 }
 
 func newReporter(log *slog.Logger, count func()) *reporter {
-	return &reporter{log: log, count: count, episodes: map[cause]*episode{}}
+	return &reporter{log: log, count: count, episodes: map[cause]*episode{}, working: map[Query]bool{}}
 }
 
 // failed notes a failure of a query.
@@ -93,6 +96,15 @@ func (r *reporter) failed(q Query, err error) {
 	c, text := explain(q, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(r.working, q)
+	if c.query != (Query{}) {
+		// Who is refused has reached the server. That there is nothing wrong
+		// with the server itself is only said once it works for somebody.
+		r.leave(q, func(c cause) bool { return c.query == (Query{}) })
+		if len(r.working) > 0 {
+			r.say(q)
+		}
+	}
 	e := r.episodes[c]
 	if e == nil {
 		e = &episode{failing: map[Query]bool{}}
@@ -109,34 +121,52 @@ func (r *reporter) failed(q Query, err error) {
 // works notes that a query works. What was logged to fail gets one line when it
 // fails for nobody any more.
 func (r *reporter) works(q Query) {
-	if over := r.end(q); len(over) > 0 {
-		r.log.Info("Kubernetes API server gives what it is asked for again", "query", q.String(), "was", strings.Join(over, ", "))
-	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.working[q] = true
+	r.leave(q, func(cause) bool { return true })
+	r.say(q)
 }
 
 // forget notes that nobody asks any more.
-func (r *reporter) forget(q Query) { r.end(q) }
-
-// end takes a query out of all episodes and names those that were open and are
-// over with it.
-func (r *reporter) end(q Query) []string {
+func (r *reporter) forget(q Query) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var over []string
+	delete(r.working, q)
+	for _, e := range r.episodes {
+		if e.failing[q] && len(e.failing) == 1 {
+			e.open = false
+		}
+	}
+	r.leave(q, func(cause) bool { return true })
+}
+
+// leave takes a query out of the episodes of some causes; mu is held.
+func (r *reporter) leave(q Query, of func(cause) bool) {
 	for c, e := range r.episodes {
-		delete(e.failing, q)
-		if len(e.failing) > 0 {
-			continue
+		if of(c) {
+			delete(e.failing, q)
 		}
-		if e.open {
-			over = append(over, c.what)
-		}
-		e.open = false
 		// Until then it keeps the cause quiet.
-		if time.Since(e.said) >= quiet {
+		if len(e.failing) == 0 && !e.open && time.Since(e.said) >= quiet {
 			delete(r.episodes, c)
 		}
 	}
+}
+
+// say ends the episodes that fail for nobody any more, with one line; mu is
+// held.
+func (r *reporter) say(q Query) {
+	var over []string
+	for c, e := range r.episodes {
+		if e.open && len(e.failing) == 0 {
+			e.open = false
+			over = append(over, c.what)
+		}
+	}
+	if len(over) == 0 {
+		return
+	}
 	slices.Sort(over)
-	return over
+	r.log.Info("Kubernetes API server gives what it is asked for again", "query", q.String(), "was", strings.Join(over, ", "))
 }

@@ -34,6 +34,7 @@ const linger = 30 * time.Second
 type Clusters struct {
 	log     *slog.Logger
 	metrics *metrics
+	names   *names
 	wake    chan struct{} // some cluster is to be started or stopped
 
 	mu  sync.Mutex
@@ -67,7 +68,7 @@ func NewClusters(log *slog.Logger, m sd.DiscovererMetrics) (*Clusters, error) {
 	if !ok {
 		return nil, fmt.Errorf("metrics of Kubernetes discovery are of type %T", m)
 	}
-	return &Clusters{log: log, metrics: own, wake: make(chan struct{}, 1)}, nil
+	return &Clusters{log: log, metrics: own, names: newNames(), wake: make(chan struct{}, 1)}, nil
 }
 
 // Discoverer makes the discoverer of a config. It reads files and connects to

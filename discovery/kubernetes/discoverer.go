@@ -22,7 +22,7 @@ func newDiscoverer(c *Clusters, cl *cluster, cfg *SDConfig, namespaces []string,
 	d := &Discoverer{clusters: c, cluster: cl}
 	log = log.With("role", string(cfg.Role))
 	for _, ns := range namespaces {
-		d.parts = append(d.parts, &part{cfg: cfg, namespace: ns, metrics: c.metrics, log: log})
+		d.parts = append(d.parts, &part{cfg: cfg, namespace: ns, metrics: c.metrics, names: c.names, log: log})
 	}
 	return d
 }
@@ -55,6 +55,7 @@ type part struct {
 	cfg       *SDConfig
 	namespace string
 	metrics   *metrics
+	names     *names // shared by all
 	log       *slog.Logger
 
 	main    object.Kind
@@ -157,7 +158,7 @@ func (p *part) prepare(use func(object.Kind, string, Selector, func(string)) *no
 	cfg, at := p.cfg, p.cfg.AttachMetadata
 	b := &builder{
 		attach: attach{node: at.Node, namespace: at.Namespace, deployment: at.Deployment, job: at.Job, cronJob: at.CronJob},
-		names:  newNames(), log: p.log,
+		names:  p.names, log: p.log,
 	}
 	counted := func(r Role) func(string) {
 		return func(event string) { p.metrics.events.WithLabelValues(string(r), event).Inc() }

@@ -68,14 +68,40 @@ func TestListComesInPages(t *testing.T) {
 		r.nextList(t, "fieldSelector=f%3D1&labelSelector=v&resourceVersion=0").list(pods("5", "more", "a/x=1", "a/y=1"))
 		c := r.nextList(t, "continue=more&fieldSelector=f%3D1&labelSelector=v")
 		want(t, s)
-		// The same object twice: the later one counts.
-		c.list(pods("5", "", "a/y=2", "a/z=1"))
+		// The same object twice: the later one counts. Not so with the version:
+		// the first page may lack what happened until the second.
+		c.list(pods("6", "", "a/y=2", "a/z=1"))
 		want(t, s, "a/x=1", "a/y=2", "a/z=1")
 		c = r.nextWatch(t, "5")
 		if got := c.query.Get("labelSelector") + " " + c.query.Get("fieldSelector"); got != "v f=1" {
 			t.Errorf("selectors of watch: got %q", got)
 		}
 	})
+}
+
+func TestExpiredPageIsListedAnew(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		s, _ := r.cluster.Use(podQuery)
+		r.next(t).list(pods("5", "more", "a/old=1"))
+		r.nextList(t, "continue=more").refuse(&metav1.Status{Code: 410, Reason: "Expired"}, nil)
+		c := r.nextList(t, "")
+		want(t, s)
+		c.list(pods("8", "", "a/x=1"))
+		want(t, s, "a/x=1")
+		r.nextWatch(t, "8")
+	})
+}
+
+func TestWatchThatTheServerDoesNotTakeIsListedAgain(t *testing.T) {
+	for _, code := range []int32{400, 404, 422} {
+		bubble(t, func(t *testing.T, r *rig) {
+			s, _ := r.cluster.Use(podQuery)
+			r.next(t).list(pods("5", "", "a/x=1"))
+			r.nextWatch(t, "5").refuse(&metav1.Status{Code: code}, nil)
+			r.nextList(t, listAgain5)
+			want(t, s, "a/x=1")
+		})
+	}
 }
 
 func TestListIsGzipped(t *testing.T) {

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"unsafe"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -165,6 +167,34 @@ func TestListKeepsHeldObjectsThatDidNotChange(t *testing.T) {
 	g.commit()
 	if got := s.Get("a", "x"); got != object.Object(held) {
 		t.Error("the list replaced an equal object")
+	}
+}
+
+// TestOldObjectIsNotKeptByItsName looks at where the strings of the keys are:
+// in the object that is held, or the memory of another one stays with them.
+func TestOldObjectIsNotKeptByItsName(t *testing.T) {
+	s := newStore(podQuery)
+	made := func(value string) *thing {
+		return &thing{object.Meta{Namespace: strings.Clone("space"), Name: strings.Clone("name")}, value}
+	}
+	check := func(when string) {
+		t.Helper()
+		for k, o := range s.objects {
+			if unsafe.StringData(k.name) != unsafe.StringData(o.Base().Name) || unsafe.StringData(k.namespace) != unsafe.StringData(o.Base().Namespace) {
+				t.Errorf("%s: the key has strings of another object", when)
+			}
+		}
+	}
+	for _, v := range []string{"1", "2", "2", "3"} {
+		s.put(made(v))
+		check("put " + v)
+	}
+	for _, v := range []string{"3", "4"} {
+		g := s.stage()
+		g.add(made(v))
+		g.add(made(v))
+		g.commit()
+		check("list " + v)
 	}
 }
 

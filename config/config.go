@@ -2,7 +2,7 @@
 // resolved: globals copied down, defaults filled, paths made relative to the
 // file they stand in, remotes named, unknown keys refused.
 //
-// The path: file -> Prometheus's own parser with the rules of agent mode (so
+// The path: file -> the block of our own is taken out -> Prometheus's own parser with the rules of agent mode (so
 // that every config which an agent takes is taken, with the same meaning) ->
 // scrape_config_files -> one Config per stage. A Config is not written to once
 // it is loaded, so that a reload and any number of readers may hold one.
@@ -54,6 +54,9 @@ type Config struct {
 	// effect at the start of the process only.
 	OutOfOrderWindow time.Duration
 
+	// OwnKeys are the keys of the file that Prometheus does not know, in its order.
+	OwnKeys []Key
+
 	yaml    string
 	summary string
 }
@@ -75,9 +78,17 @@ func Load(path string, o Options) (*Config, error) {
 	if err != nil {
 		return nil, err // names the file
 	}
+	content, key, value, err := takeOut(content)
+	if err != nil {
+		return nil, fmt.Errorf("parsing YAML file %s: %w", path, err)
+	}
 	prom, err := parse(path, content, o)
 	if err != nil {
 		return nil, err
+	}
+	ours, err := readOwn(key, value)
+	if err != nil {
+		return nil, fmt.Errorf("parsing YAML file %s: %w", path, err)
 	}
 	jobs, err := prom.GetScrapeConfigs()
 	if err != nil {
@@ -87,6 +98,7 @@ func Load(path string, o Options) (*Config, error) {
 		ExternalLabels:   prom.GlobalConfig.ExternalLabels,
 		Scrape:           scrape.Config{ExternalLabels: prom.GlobalConfig.ExternalLabels},
 		Discovery:        make(map[string]sd.Configs, len(jobs)),
+		OwnKeys:          ours.keys,
 		OutOfOrderWindow: time.Duration(prom.StorageConfig.TSDBConfig.OutOfOrderTimeWindow) * time.Millisecond,
 	}
 	if c.Runtime, err = runtimeOf(prom, content, envGoGC); err != nil {
@@ -110,6 +122,14 @@ func Load(path string, o Options) (*Config, error) {
 		}
 		c.RemoteWrite = append(c.RemoteWrite, r)
 	}
+	if err := ours.apply(c.RemoteWrite); err != nil {
+		return nil, fmt.Errorf("parsing YAML file %s: %w", path, err)
+	}
+	shown, err := ours.yaml()
+	if err != nil {
+		return nil, err
+	}
+	c.yaml += shown
 	c.summary = c.summarize()
 	return c, nil
 }
@@ -170,7 +190,8 @@ func runtimeOf(prom *promconfig.Config, content []byte, env string) (Runtime, er
 }
 
 // YAML returns the config as /api/v1/status/config shows it: globals and
-// defaults filled in, secrets as <secret>. It parses back to the same config.
+// defaults filled in, secrets as <secret>, and the block of our own, when it
+// says something, behind what is Prometheus's. It parses back to the same config.
 // Jobs of scrape_config_files are not part of it.
 func (c *Config) YAML() string { return c.yaml }
 

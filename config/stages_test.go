@@ -183,6 +183,8 @@ remote_write:
 - url: http://google/
   google_iam: {credentials_file: f}
 - url: http://defaults/
+prom_agent:
+  remotes: [{name: n, max_bytes_per_second: 1KB, start: oldest}]
 `)
 	r := c.RemoteWrite[0]
 	wantAllSet(t, r, "AzureAD", "GoogleIAM") // one way to authenticate at a time

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/alecthomas/units"
 	"github.com/prometheus/common/model"
 	sd "github.com/prometheus/prometheus/discovery"
 )
@@ -21,7 +22,14 @@ func (c *Config) summarize() string {
 	}
 	fmt.Fprintf(&b, "remote writes: %d\n", len(c.RemoteWrite))
 	for _, r := range c.RemoteWrite {
-		fmt.Fprintf(&b, "  %s: %s to %s\n", r.RemoteName, r.ProtobufMessage, r.URL.Redacted())
+		fmt.Fprintf(&b, "  %s: %s to %s", r.RemoteName, r.ProtobufMessage, r.URL.Redacted())
+		if r.MaxBytesPerSecond > 0 {
+			fmt.Fprintf(&b, ", at most %s/s", units.Base2Bytes(r.MaxBytesPerSecond))
+		}
+		if r.FromOldest {
+			b.WriteString(", from the oldest record on")
+		}
+		b.WriteByte('\n')
 	}
 	if len(c.RemoteWrite) == 0 {
 		b.WriteString("  samples stay in the log until a remote write is configured\n")

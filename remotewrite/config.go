@@ -46,6 +46,11 @@ type Config struct {
 
 	Queue    QueueConfig
 	Metadata MetadataConfig
+
+	// Of the prom_agent block:
+
+	MaxBytesPerSecond int64 // of requests' bodies; 0: no limit
+	FromOldest        bool  // without a position it begins at the log's oldest record, not at its end
 }
 
 // QueueConfig is queue_config.

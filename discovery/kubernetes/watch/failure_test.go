@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"strings"
@@ -333,6 +334,20 @@ func TestLengthAloneGetsNoMemory(t *testing.T) {
 		t.Errorf("got %v, want %v", err, io.ErrUnexpectedEOF)
 	}
 	if n := cap(e.s.buf); n > firstGrowth {
+		t.Errorf("the buffer has %d bytes", n)
+	}
+}
+
+func TestLargeEventLeavesNoBuffer(t *testing.T) {
+	large := pod("a/x=1", "5")
+	large.Annotations = map[string]string{"large": strings.Repeat("x", 1<<20)}
+	e := newEvents(bytes.NewReader(append(frame("ADDED", large), frame("ADDED", pod("a/y=1", "6"))...)))
+	for range 2 {
+		if _, err := e.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := cap(e.s.buf); n > keptBuffer {
 		t.Errorf("the buffer has %d bytes", n)
 	}
 }

@@ -254,7 +254,7 @@ func (f *follower) watch(ctx context.Context) error {
 	}()
 	for stream := newEvents(body); ; {
 		ev, err := stream.next()
-		if err == io.EOF && a.err == nil {
+		if err == io.EOF {
 			if time.Since(began) < fruitful {
 				return errShort
 			}

@@ -237,6 +237,40 @@ func TestExpiryOverAndOverIsSlow(t *testing.T) {
 	})
 }
 
+// TestWatchFromTheFuture has a server that lost its newest versions.
+func TestWatchFromTheFuture(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		s, _ := r.cluster.Use(podQuery)
+		r.next(t).list(pods("5", "", "a/x=1"))
+		r.nextWatch(t, "5").refuse(&metav1.Status{Code: 504, Message: "Too large resource version: 5, current: 3"}, nil)
+		r.nextList(t, "").list(pods("3", "", "a/y=1"))
+		want(t, s, "a/y=1")
+		if r.failed() != 0 {
+			t.Error("it counts as a failure")
+		}
+	})
+}
+
+// TestSlowListIsWaitedFor has a list that takes minutes, but never one minute
+// without a byte.
+func TestSlowListIsWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		s, _ := r.cluster.Use(podQuery)
+		body, w := io.Pipe()
+		r.next(t).respond(200, nil, body)
+		b := encode(pods("5", "", "a/x=1"))
+		for i := 0; i < len(b); i += 30 {
+			time.Sleep(50 * time.Second)
+			w.Write(b[i:min(i+30, len(b))])
+		}
+		w.Close()
+		want(t, s, "a/x=1")
+		if r.failed() != 0 {
+			t.Error("it counts as a failure")
+		}
+	})
+}
+
 func TestVersionThatTheServerDoesNotHave(t *testing.T) {
 	for name, s := range map[string]*metav1.Status{
 		"cause":   {Code: 504, Reason: "Timeout", Details: &metav1.StatusDetails{RetryAfterSeconds: 1, Causes: []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge}}}},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -232,6 +233,17 @@ func TestServerBelowAPath(t *testing.T) {
 	c.Use(Query{Kind: object.KindPod, Namespace: "a/b"})
 	if got, want := <-asked, "/k8s/clusters/c%2F1/api/v1/namespaces/a%2Fb/pods"; got != want {
 		t.Errorf("path: got %q, want %q", got, want)
+	}
+}
+
+func TestTimeoutOfConfigDoesNotEndWatches(t *testing.T) {
+	cfg := &rest.Config{Host: "http://a", Timeout: time.Second}
+	c, err := NewClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.http.Timeout != 0 || cfg.Timeout != time.Second || cfg.Dial != nil {
+		t.Errorf("timeout of the client: %v; the caller's config: %v", c.http.Timeout, cfg)
 	}
 }
 

@@ -140,6 +140,11 @@ func readCursor(fsys FS, path string) (*Cursor, error) {
 	if err := twice(func() (err error) { b, err = readSmall(fsys, path); return err }); err != nil {
 		return nil, err
 	}
+	return parseCursor(path, b)
+}
+
+// parseCursor reads the bytes of a cursor's file.
+func parseCursor(path string, b []byte) (*Cursor, error) {
 	half := len(b) / 2
 	c := &Cursor{path: path, slotSize: half}
 	var errs []error

@@ -32,11 +32,11 @@ func (l *Log) load() error {
 		next = max(next, id+1)
 		s := &segment{id: id, path: filepath.Join(l.dir, name), ended: true}
 		err = twice(func() error { return l.readSegmentHeader(s) })
-		if err != nil && !lostBytes(err) && !errors.Is(err, errNotSegment) && !errors.Is(err, errVersion) {
+		if err != nil && !isAlien(err) {
 			return fmt.Errorf("read segment %d: %w", id, err) // it may be readable next time
 		}
 		if err != nil {
-			s.gone, s.alien = true, true // counted in the size, deleted by retention, never read
+			s.gone, s.alien, s.reason = true, true, err // counted in the size, deleted by retention, never read
 			unread[s] = err
 		}
 		l.segments = append(l.segments, s)
@@ -101,6 +101,11 @@ func (l *Log) countSamples(s *segment) (n uint64) {
 		off = next
 	}
 	return n
+}
+
+// isAlien says whether a file whose header could not be read for err never will be a segment of ours.
+func isAlien(err error) bool {
+	return lostBytes(err) || errors.Is(err, errNotSegment) || errors.Is(err, errVersion)
 }
 
 func (l *Log) readSegmentHeader(s *segment) error {

@@ -55,14 +55,15 @@ type segment struct {
 	mem     []byte
 	memOff  int64
 	synced  int64
-	file    File // nil until the writer has made it
-	started bool // header and directory entry are synced
-	ended   bool // no more appends
-	nosync  bool // an fsync failed: never synced again
-	gone    bool // not readable: deleted, or alien
-	alien   bool // no segment at all, by its header
-	cut     bool // its end was dropped unwritten, at size
-	busy    int  // so many bytes of mem are being written
+	file    File  // nil until the writer has made it
+	started bool  // header and directory entry are synced
+	ended   bool  // no more appends
+	nosync  bool  // an fsync failed: never synced again
+	gone    bool  // not readable: deleted, or alien
+	alien   bool  // no segment at all, by its header
+	reason  error // why it is alien
+	cut     bool  // its end was dropped unwritten, at size
+	busy    int   // so many bytes of mem are being written
 }
 
 // Log is an append-only sequence of frames in segments. All methods may be

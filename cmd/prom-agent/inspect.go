@@ -21,27 +21,28 @@ func inspectLog(out, messages io.Writer, dir string, dump bool) (err error) {
 		return err
 	}
 	faults := &faultCounter{Handler: slog.NewTextHandler(messages, &slog.HandlerOptions{Level: slog.LevelWarn})}
-	logger := slog.New(faults)
+	logger := slog.New(slog.DiscardHandler) // a summary lists all damage
+	if dump {
+		logger = slog.New(faults)
+	}
 	store, stop, err := record.OpenReadOnly(dir, logger)
 	if err != nil {
 		return fmt.Errorf("open log in %s: %w", dir, err)
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	unreadable := 0
-	if dump {
-		lines := &noteCounter{w: out, fresh: true}
-		err = store.Dump(lines)
-		unreadable = lines.notes
-	} else {
-		unreadable, err = summarise(out, store, logger)
+	if !dump {
+		all, err := summarise(out, messages, store)
+		if err != nil {
+			return err
+		}
+		return all.asError()
 	}
-	switch {
+	lines := &noteCounter{w: out, fresh: true}
+	switch err := store.Dump(lines); {
 	case err != nil:
 		return err
-	case unreadable > 0 && dump:
-		return exitError{1, fmt.Sprintf("%d records cannot be read", unreadable)}
-	case unreadable > 0:
-		return exitError{1, fmt.Sprintf("%d frames cannot be read; --dump names what leans on them", unreadable)}
+	case lines.notes > 0:
+		return exitError{1, fmt.Sprintf("%d records cannot be read", lines.notes)}
 	case faults.n.Load() > 0:
 		return exitError{1, "not all of the log can be read"}
 	}
@@ -79,18 +80,20 @@ func (c *noteCounter) Write(p []byte) (int, error) {
 	return c.w.Write(p)
 }
 
-// summarise prints a line for each segment and each remote's position, and
-// returns how many frames cannot be read.
-func summarise(out io.Writer, store *record.Store, logger *slog.Logger) (unreadable int, err error) {
+// summarise prints a line for each segment and each remote's position, and on
+// messages each damaged place; it returns what all damage takes.
+func summarise(out, messages io.Writer, store *record.Store) (all damages, err error) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "segment\tfrom\tto\tseries\tsamples\trecords\tanchors\tbytes\tbytes/sample\tdamage\t")
 	var samples uint64
 	var bytes int64
-	err = store.Summary(func(s record.Segment) error {
+	_, err = checkLog(messages, store, &all, func(s record.Segment) error {
 		damage := "none"
 		switch {
+		case s.Unreadable > 0 && s.Torn:
+			damage = fmt.Sprintf("%d frames with %d samples, torn end", s.Unreadable, s.UnreadableSamples)
 		case s.Unreadable > 0:
-			damage = fmt.Sprintf("%d frames with %d samples, and what leans on them", s.Unreadable, s.UnreadableSamples)
+			damage = fmt.Sprintf("%d frames with %d samples", s.Unreadable, s.UnreadableSamples)
 		case s.Torn:
 			damage = "torn end"
 		}
@@ -98,20 +101,19 @@ func summarise(out io.Writer, store *record.Store, logger *slog.Logger) (unreada
 			s.AnchorBytes+s.RecordBytes, s.BytesPerSample(), damage)
 		samples += s.Samples
 		bytes += s.AnchorBytes + s.RecordBytes
-		unreadable += s.Unreadable
 		return nil
 	})
 	if err != nil {
-		return unreadable, err
+		return all, err
 	}
 	fmt.Fprintf(w, "in all\t\t\t\t%d\t\t\t%d\t%.2f\t\t\n", samples, bytes, float64(bytes)/float64(max(1, samples)))
 	if err := w.Flush(); err != nil {
-		return unreadable, err
+		return all, err
 	}
 	for _, name := range store.Log().Cursors() {
 		c, err := store.Log().Cursor(name)
 		if err != nil {
-			return unreadable, err
+			return all, err
 		}
 		_, state, ok := c.Load()
 		if !ok {
@@ -120,12 +122,12 @@ func summarise(out io.Writer, store *record.Store, logger *slog.Logger) (unreada
 		}
 		p, err := positionOf(store, state)
 		if err != nil {
-			logger.Warn("A remote's position cannot be read", "remote", name, "err", err)
+			fmt.Fprintf(out, "remote %s: %v\n", name, err)
 			continue
 		}
 		printPosition(out, name, p, time.Now())
 	}
-	return unreadable, nil
+	return all, nil
 }
 
 func stamp(ms int64) string {

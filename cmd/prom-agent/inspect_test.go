@@ -145,22 +145,22 @@ func TestInspectTellsDamage(t *testing.T) {
 		left   bool   // samples can still be dumped
 	}{
 		{name: "a block's body", damage: flip(func(int) int { return fileHeader + frameHeader + 10 }),
-			table: "1 frames with 0 samples, and what leans on them", told: "1 frames cannot be read", dumped: "# ", left: true},
+			table: "6 frames with 10 samples", told: " at 48: the series of a block: ", dumped: "# ", left: true},
 		{name: "the last record's body", damage: flip(func(size int) int { return size - 1 }),
-			table: "1 frames with", told: "1 frames cannot be read", dumped: "# ", left: true},
+			table: "1 frames with", told: ": samples of a block: ", dumped: "# ", left: true},
 		{name: "the first frame's header", damage: flip(func(int) int { return fileHeader + 5 }),
-			table: "torn end", told: "The rest of a segment cannot be read"},
-		{name: "the segment's header", damage: flip(func(int) int { return 3 }), told: "Skipping a file of the log"},
+			table: "torn end", told: " at 48: a frame's header does not check; lost: "},
+		{name: "the segment's header", damage: flip(func(int) int { return 3 }), told: " at 0: not a segment of the log; lost: "},
 		{name: "a file that is no segment", damage: func(t *testing.T, data string) {
 			writeFile(t, filepath.Join(data, "log", fmt.Sprintf("%020d.seg", 77)), "short")
-		}, told: "Skipping a file of the log", left: true},
+		}, told: " at 0: not a segment of the log: shorter than a header; lost: 5 bytes, an unknown number of samples after ", left: true},
 		{name: "a remote's position", damage: func(t *testing.T, data string) {
 			files, err := filepath.Glob(filepath.Join(data, "log", "cursors", "*.cur"))
 			if err != nil || len(files) != 1 {
 				t.Fatalf("positions: %v %v", files, err)
 			}
 			writeFile(t, files[0], strings.Repeat("x", 4096))
-		}, told: "A remote's position cannot be read", left: true},
+		}, told: " at 0: a position cannot be read: ", left: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			data := filepath.Join(t.TempDir(), "data")

@@ -4,6 +4,7 @@
 //	prom-agent --config.file=prometheus.yml     runs the agent, with Prometheus agent's flags
 //	prom-agent check config FILE...             validates as the agent would
 //	prom-agent wal inspect DIR                  what a data directory holds
+//	prom-agent wal verify DIR                   whether all of it can be read
 //	prom-agent receive                          a remote-write receiver that prints what it gets
 //
 // This package declares the flags and wires the stages together in the order
@@ -52,6 +53,8 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	inspect := walCommand.Command("inspect", "Print the segments, positions, samples and damage of a data directory's log. It may be in use.")
 	inspectDir := inspect.Arg("dir", "The agent's --storage.agent.path.").Required().String()
 	inspectDump := inspect.Flag("dump", "Print every sample as text.").Bool()
+	verify := walCommand.Command("verify", "Read all of a data directory's log and name each damaged place, with what is lost by it. It may be in use. Exit code: 0 sound, 1 damaged, 2 not readable.")
+	verifyDir := verify.Arg("dir", "The agent's --storage.agent.path.").Required().String()
 
 	receiveCommand := app.Command("receive", "Receive remote write 1.x and 2.0, print rates, keep nothing.")
 	receiveAddress := receiveCommand.Flag("listen-address", "Address to listen on.").Default("127.0.0.1:9201").String()
@@ -86,6 +89,8 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = checkConfigs(stdout, *checkFiles, *checkFeatures, *checkSyntax)
 	case inspect.FullCommand():
 		err = inspectLog(stdout, stderr, *inspectDir, *inspectDump)
+	case verify.FullCommand():
+		err = verifyLog(stdout, *verifyDir)
 	case receiveCommand.FullCommand():
 		if receiveEvery <= 0 {
 			err = errors.New("--interval must be positive")

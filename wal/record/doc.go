@@ -5,7 +5,7 @@
 // difference to the block's last values, puts a block's anchor before its first
 // record in a segment, and hands the group to wal. The path up: Entries lists
 // the records from a position on by their frame headers alone; Load gives their
-// columns, from the ring of newest ones or decoded. Summary and Dump show a
+// columns, from the ring of newest ones or decoded. Check and Dump show a
 // log to people.
 //
 // # Anchor

@@ -15,7 +15,7 @@ import (
 	"promagent/wal"
 )
 
-// Segment is what one segment holds, as Summary finds it.
+// Segment is what one segment holds, as Check finds it.
 type Segment struct {
 	ID                uint64
 	Before            uint64 // samples in the log before it
@@ -25,9 +25,9 @@ type Segment struct {
 	Slots             int // of the anchored blocks: series, but those twice that have moved between blocks
 	Samples           uint64
 	From, To          int64 // times of its first and last batch, ms
-	Unreadable        int   // frames whose body is corrupt or of an unknown version; what leans on them is not counted
+	Unreadable        int   // frames that are corrupt, of an unknown version, or lean on one that is
 	UnreadableSamples uint64
-	Torn              bool // its end is no whole group: an unclean end, corrupt, or being written
+	Torn              bool // its end is no whole group: an unclean end, or corrupt
 }
 
 // BytesPerSample is what a sample takes, anchors included.
@@ -35,72 +35,15 @@ func (s *Segment) BytesPerSample() float64 {
 	return float64(s.AnchorBytes+s.RecordBytes) / float64(max(1, s.Samples))
 }
 
-// Summary calls f with each segment that has frames, oldest first, having read
-// all of it and checked every body.
-func (s *Store) Summary(f func(Segment) error) error {
-	var seg Segment
-	var body []byte
-	for at := s.log.Oldest(); ; {
-		if seg.ID != at.Segment {
-			seg = Segment{ID: at.Segment}
-			seg.Before, _ = s.log.SamplesBefore(at.Segment)
-		}
-		torn := s.log.Stats().Corruptions
-		hs, next, err := s.log.Scan(at, wal.Pos{}, 4096)
-		if err != nil {
-			return fmt.Errorf("read segment %d: %w", at.Segment, err)
-		}
-		seg.Torn = s.log.Stats().Corruptions != torn
-		for _, h := range hs {
-			if body, err = s.log.Read(h, body); err != nil && !errors.Is(final(err), wal.ErrCorrupt) {
-				return fmt.Errorf("read frame at %s: %w", h.Pos, err)
-			}
-			seg.add(h, body, err)
-		}
-		if len(hs) == 0 {
-			if seg.Anchors+seg.Records > 0 || seg.Torn {
-				if err := f(seg); err != nil {
-					return err
-				}
-			}
-			if next == at {
-				return nil
-			}
-			seg = Segment{}
-		}
-		at = next
+// record takes a record of so many bytes in.
+func (s *Segment) record(h wal.Header, size int64) {
+	s.Records++
+	s.RecordBytes += size
+	s.Samples += uint64(h.Samples)
+	if s.From == 0 {
+		s.From = h.Time
 	}
-}
-
-// add takes a frame in.
-func (s *Segment) add(h wal.Header, body []byte, err error) {
-	size := int64(h.End().Offset - h.Pos.Offset)
-	switch h.Kind {
-	case wal.Anchor:
-		s.Anchors++
-		s.AnchorBytes += size
-		if err == nil {
-			var b *template.Block
-			if b, err = DecodeAnchor(body); err == nil {
-				s.Slots += b.Len()
-			}
-		}
-	default:
-		s.Records++
-		s.RecordBytes += size
-		s.Samples += uint64(h.Samples)
-		if s.From == 0 {
-			s.From = h.Time
-		}
-		s.From, s.To = min(s.From, h.Time), max(s.To, h.Time)
-		if err == nil {
-			_, err = parseLinks(body)
-		}
-	}
-	if err != nil {
-		s.Unreadable++
-		s.UnreadableSamples += uint64(h.Samples)
-	}
+	s.From, s.To = min(s.From, h.Time), max(s.To, h.Time)
 }
 
 // Dump writes all samples of the log as text, in the log's order, a line each:

@@ -19,8 +19,9 @@ import (
 
 // checkConfigs validates each file as the agent would and prints a summary.
 // It goes on after a bad one, and then returns exit code 1. syntaxOnly leaves
-// out what a config needs to be there beside it, such as certificates.
-func checkConfigs(out io.Writer, files, features []string, syntaxOnly bool) error {
+// out what a config needs to be there beside it, such as certificates. portable
+// makes keys bad that Prometheus does not know.
+func checkConfigs(out io.Writer, files, features []string, syntaxOnly, portable bool) error {
 	parsed := config.ParseFeatures(features, slog.New(slog.NewTextHandler(out, nil)))
 	if err := parsed.Check(); err != nil {
 		return err
@@ -33,12 +34,25 @@ func checkConfigs(out io.Writer, files, features []string, syntaxOnly bool) erro
 		if err == nil && !syntaxOnly {
 			leftOut, err = prepareStages(cfg)
 		}
-		if err != nil || len(leftOut) > 0 {
+		var foreign []config.Key
+		if err == nil {
+			foreign = cfg.OwnKeys
+		}
+		if err != nil || len(leftOut) > 0 || portable && len(foreign) > 0 {
 			bad++
 			printFailed(out, name, err, leftOut)
+			if portable {
+				printForeign(out, name, foreign)
+			}
 			continue
 		}
 		fmt.Fprintf(out, "%s: OK\n%s", name, cfg.Summary())
+		switch {
+		case len(foreign) > 0:
+			fmt.Fprintf(out, "  keys that Prometheus does not know, from line %d on: %s; check config --prometheus names them all\n", foreign[0].Line, foreign[0].Path)
+		case portable:
+			fmt.Fprintln(out, "  no keys but Prometheus's")
+		}
 		warnings := said.lines
 		if !syntaxOnly {
 			warnings = append(warnings, missingFiles(cfg)...)
@@ -55,7 +69,7 @@ func checkConfigs(out io.Writer, files, features []string, syntaxOnly bool) erro
 }
 
 // printFailed says why the agent would not take a file: all of it for err,
-// or the jobs that it would leave out.
+// or the jobs that it would leave out, if any.
 func printFailed(out io.Writer, name string, err error, leftOut []string) {
 	fmt.Fprintf(out, "%s: FAILED\n", name)
 	for _, text := range leftOut {
@@ -65,7 +79,20 @@ func printFailed(out io.Writer, name string, err error, leftOut []string) {
 		fmt.Fprintf(out, "  %v\n", err)
 		return
 	}
+	if len(leftOut) == 0 {
+		return
+	}
 	fmt.Fprintln(out, "  The agent takes such a file and runs on without these jobs, as Prometheus does; a running job that is changed so is a failed reload.")
+}
+
+// printForeign names the keys of a file that Prometheus would refuse.
+func printForeign(out io.Writer, name string, keys []config.Key) {
+	for _, k := range keys {
+		fmt.Fprintf(out, "  %s:%d: %s\n", name, k.Line, k.Path)
+	}
+	if len(keys) > 0 {
+		fmt.Fprintln(out, "  Prometheus does not know these keys and refuses the file.")
+	}
 }
 
 // prepareStages has the stages make their clients for cfg, and drops them. It

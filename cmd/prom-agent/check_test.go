@@ -53,6 +53,50 @@ remote_write:
 	}
 }
 
+func TestCheckConfigNamesWhatIsNotPortableToPrometheus(t *testing.T) {
+	const remote = "remote_write: [{name: central, url: 'http://a/'}]\n"
+	const own = remote + "prom_agent:\n  remotes:\n  - name: central\n    start: oldest\n"
+	const note = "  keys that Prometheus does not know, from line 2 on: prom_agent; check config --prometheus names them all\n"
+	for _, c := range []struct {
+		name, text string
+		args       []string
+		code       int
+		want       []string
+		not        []string
+	}{
+		{"portable", remote, nil, 0, []string{": OK\n"}, []string{"Prometheus does not", "Prometheus's"}},
+		{"portable, as asked for", remote, []string{"--prometheus"}, 0, []string{": OK\n", "  no keys but Prometheus's\n"}, nil},
+		{"ours", own, nil, 0, []string{": OK\n", "from the oldest record on", note}, []string{"FAILED", "start:"}},
+		{"ours, for Prometheus", own, []string{"--prometheus"}, 1, []string{": FAILED\n", ":2: prom_agent\n", ":3: prom_agent.remotes\n",
+			":4: prom_agent.remotes[0].name\n", ":5: prom_agent.remotes[0].start\n", "Prometheus does not know these keys"}, []string{": OK\n", "runs on without"}},
+		{"wrong, and for Prometheus", own + "global: {scrape_intervall: 1s}", []string{"--prometheus"}, 1, []string{": FAILED\n", "line 6", "scrape_intervall"}, nil},
+		{"a job left out, and for Prometheus", own + "scrape_configs: [{job_name: tls, tls_config: {ca_file: missing-ca.pem}}]", []string{"--prometheus"}, 1,
+			[]string{":2: prom_agent\n", "missing-ca.pem", "runs on without these jobs"}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "c.yml")
+			writeFile(t, file, c.text)
+			got := executed(t, append([]string{"check", "config", file}, c.args...)...)
+			if got.code != c.code || (got.stderr == "1 of 1 files failed\n") != (c.code == 1) {
+				t.Errorf("%+v, want code %d", got, c.code)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(got.stdout, want) {
+					t.Errorf("no %q in %s", want, got.stdout)
+				}
+			}
+			for _, not := range c.not {
+				if strings.Contains(got.stdout, not) {
+					t.Errorf("%q in %s", not, got.stdout)
+				}
+			}
+			if c.code == 1 && len(c.want) > 4 && !strings.Contains(got.stdout, "  "+file+":2: prom_agent\n") {
+				t.Errorf("the file is not named beside the key: %s", got.stdout)
+			}
+		})
+	}
+}
+
 func TestCheckConfigWarnsOfWhatMayComeLater(t *testing.T) {
 	const warning = "  WARNING: "
 	for _, c := range []struct {

@@ -47,6 +47,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	checkConfig := check.Command("config", "Validate config files as the agent would, and summarise them.")
 	checkFiles := checkConfig.Arg("file", "Config file.").Required().Strings()
 	checkFeatures := checkConfig.Flag("enable-feature", "Features that the agent runs with.").Strings()
+	checkPortable := checkConfig.Flag("prometheus", "Fail, too, when a file has keys that Prometheus does not know, and name them.").Bool()
 	checkSyntax := checkConfig.Flag("syntax-only", "Do not look at the files that a config names, such as certificates.").Bool()
 
 	walCommand := app.Command("wal", "Look at a log.")
@@ -86,7 +87,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	switch command {
 	case checkConfig.FullCommand():
-		err = checkConfigs(stdout, *checkFiles, *checkFeatures, *checkSyntax)
+		err = checkConfigs(stdout, *checkFiles, *checkFeatures, *checkSyntax, *checkPortable)
 	case inspect.FullCommand():
 		err = inspectLog(stdout, stderr, *inspectDir, *inspectDump)
 	case verify.FullCommand():

@@ -29,6 +29,7 @@ var layers = map[string][]string{
 	"discovery/kubernetes":          {"discovery/group", "discovery/kubernetes/object", "discovery/kubernetes/watch"},
 	"discovery/kubernetes/kubetest": {"discovery/group"}, // for tests, as the ones at the end
 	"deploy/kubernetes":             {},
+	"test/drain":                    {},
 	"cmd/prom-agent":                {"discovery", "relabel", "template", "scrape/expfmt", "scrape", "wal", "wal/record", "remotewrite/wire", "remotewrite", "config", "web"},
 	"wal/waltest":                   {"wal"}, // for tests: no other line names it
 	"test/e2e":                      {},
@@ -72,7 +73,7 @@ func TestImportTableIsTheDocumentedOne(t *testing.T) {
 		t.Fatal("no table of imports in docs/architecture.md")
 	}
 	table, _, _ = strings.Cut(table, "\n\n")
-	documented := map[string]bool{"wal/waltest": true, "test/e2e": true, "discovery/kubernetes/kubetest": true, "deploy/kubernetes": true}
+	documented := map[string]bool{"wal/waltest": true, "test/e2e": true, "discovery/kubernetes/kubetest": true, "deploy/kubernetes": true, "test/drain": true}
 	for _, row := range regexp.MustCompile(`(?m)^\| (\w.*?) \| (.*?) \|$`).FindAllStringSubmatch(table, -1) {
 		may := regexp.MustCompile(` \(.*?\)`).ReplaceAllString(row[2], "")
 		for pkg := range strings.SplitSeq(row[1], ", ") {

@@ -297,7 +297,7 @@ func TestDeploymentDeliversWithItsOwnRights(t *testing.T) {
 	role := c.without("watch", "nodes")
 	c.killServer() // or the watch would go on with the rights that it began with
 	c.startServer()
-	eventually(t, 20*time.Second, "the missing right is named", func() error { return said("level=", "forbidden", "watch", "nodes") })
+	eventually(t, 20*time.Second, "the missing right is named", func() error { return said("forbids to read nodes", "watch") })
 	now, err := agent.shownTargets()
 	if err != nil {
 		t.Fatal(err)

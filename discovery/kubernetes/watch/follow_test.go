@@ -256,8 +256,7 @@ func TestWatchFromTheFuture(t *testing.T) {
 func TestSlowListIsWaitedFor(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		s, _ := r.cluster.Use(podQuery)
-		body, w := io.Pipe()
-		r.next(t).respond(200, nil, body)
+		w := r.next(t).watch().w
 		b := encode(pods("5", "", "a/x=1"))
 		for i := 0; i < len(b); i += 30 {
 			time.Sleep(50 * time.Second)

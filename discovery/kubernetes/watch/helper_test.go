@@ -187,7 +187,7 @@ func (c *call) refuse(s *metav1.Status, header map[string]string) {
 
 func (c *call) fail() { c.answer <- nil }
 
-// stream is the server's side of a watch.
+// stream is the server's side of a body that comes in parts.
 type stream struct{ w *io.PipeWriter }
 
 func (c *call) watch() stream {

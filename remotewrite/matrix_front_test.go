@@ -109,17 +109,22 @@ func (f *front) heal() {
 	}
 }
 
-// hang waits for the fault's end, or the request's, and does not answer it.
-func (f *front) hang(r *http.Request) {
+// outlast waits for the fault's end, or enough.
+func (f *front) outlast(enough <-chan struct{}) {
 	f.guard.Lock()
 	healed := f.healed
 	f.guard.Unlock()
 	if f.spoiled.Load() {
 		select {
 		case <-healed:
-		case <-r.Context().Done():
+		case <-enough:
 		}
 	}
+}
+
+// hang waits for the fault's end, or the request's, and does not answer it.
+func (f *front) hang(r *http.Request) {
+	f.outlast(r.Context().Done())
 	panic(http.ErrAbortHandler)
 }
 

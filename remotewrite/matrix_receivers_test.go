@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -14,8 +15,7 @@ import (
 	"time"
 )
 
-// What issue 4 asks of receivers, and where it is tested when not in the cells
-// below:
+// Faults of receivers that are tested elsewhere, and where:
 //
 //	a Retry-After that is neither seconds nor a date      TestRetryAfterIsSecondsOrADate
 //	hostile answers: without end, without HTTP            TestHostileReceiversAreSurvived
@@ -107,14 +107,14 @@ func (t turned) WriteHeader(int) { t.ResponseWriter.WriteHeader(http.StatusBadRe
 var cells = []cell{
 	{name: "5xx", fault: fails(500, 502, 503, 504, 599)},
 	{name: "429 without Retry-After", fault: fails(429), set: patient},
-	{name: "429 with Retry-After in seconds", passes: true, set: func(c *Config) {
+	{name: "429 with Retry-After in seconds", messages: []string{MessageV1}, passes: true, set: func(c *Config) {
 		patient(c)
 		c.Queue.MinShards, c.Queue.MaxShards = 1, 1
 	}, fault: asks(func(h http.Header, now time.Time) time.Time {
 		h.Set("Retry-After", "1")
 		return now.Add(time.Second)
 	})},
-	{name: "429 with Retry-After as a date", passes: true, set: func(c *Config) {
+	{name: "429 with Retry-After as a date", messages: []string{MessageV2}, passes: true, set: func(c *Config) {
 		patient(c)
 		c.Queue.MinShards, c.Queue.MaxShards = 1, 1
 	}, fault: asks(func(h http.Header, now time.Time) time.Time {
@@ -355,4 +355,45 @@ func lengths(series map[string][]point) map[string]int {
 		out[s] = len(ps)
 	}
 	return out
+}
+
+// TestBodiesThatAreNotRead: a body that no buffer on the way can hold is given
+// up when the receiver ends the connection, and waits for no reader when it
+// has answered.
+func TestBodiesThatAreNotRead(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		serve  func(*frontConn)
+		status int // 0: none is sure to arrive
+	}{
+		{"reset in the middle", (*frontConn).reset, 0},
+		{"200, and the connection stays", func(c *frontConn) {
+			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			c.f.outlast(nil)
+			c.reset()
+		}, 200},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFront(t, func(f *front) {
+				f.serves = func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+					if _, err := io.ReadFull(r.Body, make([]byte, 10)); err != nil {
+						t.Errorf("nothing arrives: %v", err)
+					}
+					if c := hijacked(w); c != nil {
+						tc.serve(c)
+					}
+				}
+			})
+			f.spoil()
+			resp, err := testClient(t, f.remote()).Store(t.Context(), make([]byte, 64<<20), 0)
+			if tc.status > 0 {
+				if err != nil || resp.Status != tc.status {
+					t.Errorf("got %+v, %v; want status %d", resp, err, tc.status)
+				}
+			} else if se := sendError(t, err); !se.Recoverable || se.Status != 0 {
+				t.Errorf("got %+v, want to try again", se)
+			}
+			f.heal()
+		})
+	}
 }

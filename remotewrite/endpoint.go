@@ -45,6 +45,7 @@ type Endpoint struct {
 	lost      atomic.Uint64
 	replies   replies
 	lines     lines
+	rate      *limiter
 	noneFits  atomic.Bool // the shards' newest finding: batches are too large down to their single samples
 
 	failingSince atomic.Pointer[time.Time] // of the first failure after the last final answer, nil: none
@@ -57,12 +58,15 @@ type Endpoint struct {
 	news   chan struct{}   // closed and replaced by configure
 	resize bool            // configure has changed the bounds of the shards
 	sent   counts          // since the last measurement of the scaling
+
+	givenUp map[int]bool // shards that have ended before their time, at the end
 }
 
 // counts are what the number of shards follows.
 type counts struct {
 	samples, dropped int
 	busy             time.Duration
+	bytes            int // of requests, every attempt
 }
 
 func compileRules(cfg *Config) (relabel.Rules, error) {
@@ -87,17 +91,19 @@ func newEndpoint(cfg *Config, store *record.Store, cursor *wal.Cursor, m *metric
 	e := &Endpoint{
 		store: store, cursor: cursor, plans: wire.NewPlans(rules, cfg.ExternalLabels), metrics: m, v2: cfg.V2(), began: time.Now(),
 		log: log.With("remote_name", cfg.RemoteName, "url", cfg.URL.Redacted()), wake: make(chan struct{}, 1), news: make(chan struct{}),
+		rate: newLimiter(cfg.MaxBytesPerSecond, func(d time.Duration) { m.rateLimited.Add(d.Seconds()) }),
 	}
 	e.client.Store(c)
 	e.cfg.Store(cfg)
 	return e, nil
 }
 
-// configure takes over what may change while the endpoint runs: the client and
-// the queue's sizes. Shards that wait for their next attempt make it at once.
+// configure takes over what may change while the endpoint runs: the client, the
+// limit and the queue's sizes. Shards that wait for their next attempt make it at once.
 func (e *Endpoint) configure(cfg *Config, c *Client) {
 	old := e.client.Swap(c)
 	e.cfg.Store(cfg)
+	e.rate.set(cfg.MaxBytesPerSecond)
 	old.close()
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -483,6 +489,7 @@ type scaler struct {
 	last                   time.Time
 	total                  uint64
 	in, out, dropped, busy average
+	bytes                  average
 }
 
 // decide takes a measurement and returns the number of shards to run with.
@@ -498,6 +505,7 @@ func (s *scaler) decide(now time.Time) int {
 	s.out.tick(float64(c.samples), d)
 	s.dropped.tick(float64(c.dropped), d)
 	s.busy.tick(c.busy.Seconds(), d)
+	s.bytes.tick(float64(c.bytes), d)
 	s.last, s.total = now, total
 	_, newest := e.store.Newest()
 	behind := 0.0
@@ -508,7 +516,10 @@ func (s *scaler) decide(now time.Time) int {
 		behind = float64(newest-sent) / 1000
 	}
 	cfg := e.cfg.Load()
-	n, desired := scale(scaling{s.in.value, s.out.value, s.dropped.value, s.busy.value, behind}, lanes, cfg.Queue.MinShards, cfg.Queue.MaxShards)
+	n, desired := scale(scaling{
+		in: s.in.value, out: s.out.value, dropped: s.dropped.value, busy: s.busy.value, behind: behind,
+		bytes: s.bytes.value, limit: float64(cfg.MaxBytesPerSecond),
+	}, lanes, cfg.Queue.MinShards, cfg.Queue.MaxShards)
 	e.metrics.shardsDesired.Set(desired)
 	if c.samples == 0 || now.UnixNano() < e.lastRetry.Load() {
 		n = lanes

@@ -7,10 +7,11 @@ import "time"
 func (e *Endpoint) flush(d time.Duration) {
 	begin := time.Now()
 	deadline := begin.Add(d)
+	e.rate.end() // what would have to wait is sent after the next start
 	for {
 		e.mu.Lock()
 		e.led.flush()
-		n := e.led.outstanding()
+		n := e.toFlush()
 		e.mu.Unlock()
 		end := e.flushEnd(begin, deadline)
 		if n == 0 || !time.Now().Before(end) {

@@ -88,6 +88,9 @@ func (e *Endpoint) storeMetadata(ctx context.Context, packed []byte, n int) {
 	e.metrics.metadataBytes.Add(float64(len(packed)))
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		reconfigured := e.reconfigured()
+		if _, err := e.rate.take(ctx, len(packed)); err != nil {
+			return
+		}
 		if attempt > 0 {
 			e.metrics.metadataRetried.Add(float64(n))
 		}

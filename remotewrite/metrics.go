@@ -32,6 +32,7 @@ type metrics struct {
 	samplesPending, exemplarsPending, histogramsPending                  prometheus.Gauge
 	shardCapacity, shards, shardsMin, shardsMax, shardsDesired           prometheus.Gauge
 	behindSeconds, behindSamples                                         prometheus.Gauge
+	rateLimited                                                          prometheus.Counter
 	lost                                                                 *prometheus.CounterVec // by reason
 	recordsRead                                                          *prometheus.CounterVec // by type
 	decodeFailures, sentPreTailing, notificationsSkipped                 prometheus.Counter
@@ -123,6 +124,10 @@ func newMetrics(r prometheus.Registerer, remoteName, url string) (*metrics, erro
 	const own = "prom_agent_remote_"
 	m.behindSeconds = gauge(own+"behind_seconds", "Age of the oldest sample in the log that the remote does not have, 0 when it has all.")
 	m.behindSamples = gauge(own+"behind_samples", "Samples in the log that the remote does not have.")
+	m.rateLimited = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: own + "rate_limited_seconds_total", Help: "Time that requests waited because of max_bytes_per_second, of all shards together.", ConstLabels: labels,
+	})
+	add(m.rateLimited)
 	m.lost = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: own + "lost_samples_total", Help: "Samples that were in the log and cannot reach the remote any more, by reason.", ConstLabels: labels,
 	}, []string{"reason"})

@@ -62,6 +62,7 @@ prometheus_wal_watcher_notifications_skipped_total c consumer
 prometheus_wal_watcher_current_segment g consumer
 prom_agent_remote_behind_seconds g remote_name url
 prom_agent_remote_behind_samples g remote_name url
+prom_agent_remote_rate_limited_seconds_total c remote_name url
 prom_agent_remote_lost_samples_total c reason remote_name url
 `
 

@@ -36,17 +36,24 @@ type scaling struct {
 	dropped float64 // samples dropped by relabelling or age, per second
 	busy    float64 // seconds spent sending, per second
 	behind  float64 // seconds that the newest sample sent is behind the newest in the log
+	bytes   float64 // of requests, per second
+	limit   float64 // of those; 0: none
 }
 
 // shards is how many shards the measurements ask for, not rounded and not
-// limited; ok is false when nothing is sent, which says nothing.
+// limited; ok is false when nothing is sent, which says nothing. With a limit on
+// bytes it is no more than uses that up: further shards would only wait.
 func (s scaling) shards() (desired float64, ok bool) {
 	if s.out <= 0 {
 		return 0, false
 	}
 	kept := s.out / (s.out + s.dropped)
 	pending := s.behind * s.in * kept
-	return s.busy / s.out * (s.in*kept + scaleCatchUp*pending), true
+	demand := s.in*kept + scaleCatchUp*pending
+	if s.limit > 0 && s.bytes > 0 {
+		demand = min(demand, s.out*s.limit/s.bytes)
+	}
+	return s.busy / s.out * demand, true
 }
 
 // scale returns the number of shards to run with instead of current, between

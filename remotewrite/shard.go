@@ -166,7 +166,8 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 	e := s.e
 	var back backoff
 	m := e.metrics
-	for attempt := 0; ; attempt++ {
+	paid := 0 // bytes that the limit has let through for the next attempt
+	for attempt := 0; ; {
 		reconfigured := e.reconfigured()
 		cfg := e.cfg.Load()
 		back.min, back.max = cfg.Queue.MinBackoff, cfg.Queue.MaxBackoff
@@ -175,11 +176,23 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 			s.expired(tooOld)
 			return true, false, true
 		}
+		if owed := len(s.packed) - paid; owed > 0 {
+			waited, err := e.rate.take(ctx, owed)
+			if err != nil {
+				e.giveUp(s.number)
+				return false, false, false
+			}
+			if paid += owed; waited {
+				continue // what is too old may be so by now, and the client another
+			}
+		}
+		paid = 0
 		begin := time.Now()
 		resp, err := e.client.Load().Store(ctx, s.packed, attempt)
 		took := time.Since(begin)
 		e.mu.Lock()
 		e.sent.busy += took
+		e.sent.bytes += len(s.packed)
 		e.mu.Unlock()
 		if ctx.Err() != nil && err != nil {
 			return false, false, false
@@ -213,6 +226,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 			if err != nil {
 				return false, false, false
 			}
+			attempt++
 			continue
 		}
 		e.noteAnswer()

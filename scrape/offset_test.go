@@ -92,3 +92,32 @@ func TestTurnIsOfIdentityAndSeed(t *testing.T) {
 		}
 	}
 }
+
+// Targets are made in memory that they share, but keep none of it.
+func TestLabelsOfATargetStayWhenTheNextIsMade(t *testing.T) {
+	cfg := testJob(nil)
+	whole := func(address, x string) group.Targets { // with all that a job adds
+		own := model.LabelSet{"__address__": model.LabelValue(address), "x": model.LabelValue(x), "instance": "i"}
+		for _, l := range cfg.defaultLabels() {
+			own[model.LabelName(l.Name)] = model.LabelValue(l.Value)
+		}
+		return group.Of(&targetgroup.Group{Targets: []model.LabelSet{own}}).Targets
+	}
+	var lb labelBuilder
+	first, err := newTarget(&lb, cfg, relabel.Rules{}, discovered{whole("a:1", "first"), 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := lb.discovered(cfg, discovered{whole("a:1", "first"), 0})
+	if _, err := newTarget(&lb, cfg, relabel.Rules{}, discovered{whole("b:2", "other"), 0}); err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []labels.Labels{first.labels, first.public, seen} {
+		if got.Get("x") != "first" {
+			t.Errorf("the labels became %v", got)
+		}
+	}
+	if first.url.Host != "a:1" {
+		t.Errorf("the URL became %s", first.url)
+	}
+}

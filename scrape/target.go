@@ -64,33 +64,49 @@ const (
 	HealthDown    Health = "down"
 )
 
-// labelBuilder makes label sets of targets, one after the other.
+// labelBuilder makes label sets of targets, one after the other, in memory that
+// they share: most of the targets of a cluster are dropped again.
 type labelBuilder struct {
 	labels.Builder
-	set group.Set
+	set      group.Set
+	base     labels.Labels  // of the target; overwritten by the next one
+	cfg      *JobConfig     // that the defaults are of
+	defaults []labels.Label // that a target has unless it has its own
 }
 
-// reset begins with what relabelling begins with.
-func (lb *labelBuilder) reset(c *JobConfig, d discovered) {
-	lb.set.Reset()
-	d.group.Labels(d.number, &lb.set)
-	lb.Reset(lb.set.Labels())
-	unless := func(name, value string) {
-		if lb.Get(name) == "" {
-			lb.Set(name, value)
-		}
+// defaultLabels are what every target of the job begins with.
+func (c *JobConfig) defaultLabels() []labels.Label {
+	all := []labels.Label{
+		{Name: model.JobLabel, Value: c.Job},
+		{Name: model.ScrapeIntervalLabel, Value: model.Duration(c.Interval).String()},
+		{Name: model.ScrapeTimeoutLabel, Value: model.Duration(c.Timeout).String()},
+		{Name: model.MetricsPathLabel, Value: c.MetricsPath},
+		{Name: model.SchemeLabel, Value: c.Scheme},
+		{Name: labelNHCB, Value: strconv.FormatBool(c.ConvertClassicToNHCB)},
+		{Name: labelClassic, Value: strconv.FormatBool(c.AlwaysScrapeClassic)},
+		{Name: labelNative, Value: strconv.FormatBool(c.ScrapeNativeHistograms)},
 	}
-	unless(model.JobLabel, c.Job)
-	unless(model.ScrapeIntervalLabel, model.Duration(c.Interval).String())
-	unless(model.ScrapeTimeoutLabel, model.Duration(c.Timeout).String())
-	unless(model.MetricsPathLabel, c.MetricsPath)
-	unless(model.SchemeLabel, c.Scheme)
-	unless(labelNHCB, strconv.FormatBool(c.ConvertClassicToNHCB))
-	unless(labelClassic, strconv.FormatBool(c.AlwaysScrapeClassic))
-	unless(labelNative, strconv.FormatBool(c.ScrapeNativeHistograms))
 	for k, v := range c.Params {
 		if len(v) > 0 {
-			unless(model.ParamLabelPrefix+k, v[0])
+			all = append(all, labels.Label{Name: model.ParamLabelPrefix + k, Value: v[0]})
+		}
+	}
+	return all
+}
+
+// reset begins with what relabelling begins with. What is read of the builder
+// is good until the next call; copy what is kept.
+func (lb *labelBuilder) reset(c *JobConfig, d discovered) {
+	if lb.cfg != c {
+		lb.cfg, lb.defaults = c, c.defaultLabels()
+	}
+	lb.set.Reset()
+	d.group.Labels(d.number, &lb.set)
+	lb.set.Overwrite(&lb.base)
+	lb.Reset(lb.base)
+	for _, l := range lb.defaults {
+		if lb.base.Get(l.Name) == "" {
+			lb.Set(l.Name, l.Value)
 		}
 	}
 }
@@ -98,7 +114,7 @@ func (lb *labelBuilder) reset(c *JobConfig, d discovered) {
 // discovered returns what relabelling begins with.
 func (lb *labelBuilder) discovered(c *JobConfig, d discovered) labels.Labels {
 	lb.reset(c, d)
-	return lb.Labels()
+	return lb.Labels().Copy()
 }
 
 // newTarget relabels a discovered target. It returns nil when relabelling
@@ -146,7 +162,7 @@ func newTarget(lb *labelBuilder, c *JobConfig, rules relabel.Rules, d discovered
 	if lb.Get(model.InstanceLabel) == "" {
 		lb.Set(model.InstanceLabel, addr)
 	}
-	t.labels = lb.Labels()
+	t.labels = lb.Labels().Copy()
 	if err := t.labels.Validate(func(l labels.Label) error {
 		if !model.LabelValue(l.Value).IsValid() {
 			return fmt.Errorf("invalid label value for %q: %q", l.Name, l.Value)

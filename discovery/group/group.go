@@ -53,6 +53,18 @@ func (s *Set) Add(name, value string) {
 
 // Labels returns the labels as they are now.
 func (s *Set) Labels() labels.Labels {
+	s.build()
+	return s.builder.Labels()
+}
+
+// Overwrite makes ls the labels as they are now, in memory that the next call
+// uses again.
+func (s *Set) Overwrite(ls *labels.Labels) {
+	s.build()
+	s.builder.Overwrite(ls)
+}
+
+func (s *Set) build() {
 	slices.SortStableFunc(s.list, func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) })
 	s.builder.Reset()
 	for i, l := range s.list {
@@ -60,7 +72,6 @@ func (s *Set) Labels() labels.Labels {
 			s.builder.Add(l.Name, l.Value)
 		}
 	}
-	return s.builder.Labels()
 }
 
 // Of is the group that g, made by a discovery of Prometheus, stands for. g must

@@ -22,7 +22,6 @@ func (l *Log) load() error {
 		return fmt.Errorf("list segments: %w", err)
 	}
 	var next uint64 = 1
-	unread := map[*segment]error{}
 	for _, name := range names {
 		text, ok := strings.CutSuffix(name, segmentSuffix)
 		id, err := strconv.ParseUint(text, 10, 64)
@@ -37,17 +36,16 @@ func (l *Log) load() error {
 		}
 		if err != nil {
 			s.gone, s.alien, s.reason = true, true, err // counted in the size, deleted by retention, never read
-			unread[s] = err
 		}
 		l.segments = append(l.segments, s)
 	}
 	slices.SortFunc(l.segments, func(a, b *segment) int { return Pos{a.id, 0}.Compare(Pos{b.id, 0}) })
-	if n := len(l.segments); n > 0 && unread[l.segments[n-1]] != nil && l.segments[n-1].size == 0 {
+	if n := len(l.segments); n > 0 && l.segments[n-1].alien && l.segments[n-1].size == 0 {
 		l.forgetEmpty(l.segments[n-1])
 		l.segments = l.segments[:n-1]
 	}
 	for _, s := range l.segments {
-		if err := unread[s]; err != nil {
+		if err := s.reason; err != nil {
 			l.o.Logger.Error("Skipping a file of the log", "file", s.path, "err", err)
 			l.stats.Corruptions++
 		}

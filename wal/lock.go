@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,13 +39,18 @@ func takeLock(dir string, o Options) (l *lockFile, state int, err error) {
 
 // lockNow makes and locks the file of that name.
 func lockNow(path string) (*os.File, error) {
-	for {
+	for try := 0; ; {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 		if err != nil {
 			return nil, err
 		}
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s is held by another process: %w", path, err), f.Close())
+			err = errors.Join(fmt.Errorf("%s is held by another process: %w", path, err), f.Close())
+			if try++; try == 3 {
+				return nil, err
+			}
+			time.Sleep(10 * time.Millisecond) // InUse of somebody who looks at the log takes it for a moment
+			continue
 		}
 		// Between the two calls its holder may have ended and removed it: then
 		// this lock is of a file that nobody else will see.

@@ -127,7 +127,7 @@ func (l *Log) Behind(file SegmentFile, offset int64) (Damage, error) {
 		return d, fmt.Errorf("open segment %d: %w", file.ID, err)
 	}
 	defer release()
-	at := offset
+	at, cut := offset, false
 	if file.Err != nil {
 		d.What, at = file.Err.Error(), segmentHeader
 	}
@@ -154,17 +154,22 @@ func (l *Log) Behind(file SegmentFile, offset int64) (Damage, error) {
 		switch {
 		case ok && next <= file.Size:
 			d.Count(h.Samples, h.Time)
-			at = next
+			at, cut = next, false
 			continue
 		case ok:
 			d.say(at, fmt.Sprintf("a frame of %d bytes, of which %d are there", next-at, file.Size-at))
 			d.Count(h.Samples, h.Time)
+			cut = true
 		case len(rest) < frameHeader:
 			d.say(at, fmt.Sprintf("a frame's header, of which %d bytes are there", len(rest)))
+			cut = true
 		default:
 			d.say(at, "a frame's header does not check")
 		}
 		at++
+	}
+	if cut || d.What == "" { // it ended in the middle of something
+		d.To = 0
 	}
 	d.say(offset, "a group without its last frame")
 	return d, nil
@@ -275,8 +280,8 @@ func (l *Log) lookAtCursor(path string) (*Cursor, []Damage, error) {
 			continue
 		}
 		used := slotHeader + len(payload)
-		if k := bytes.IndexFunc(slot[used:], func(r rune) bool { return r != 0 }); k >= 0 {
-			bad = append(bad, Damage{File: path, Offset: at + int64(used+k), What: "bytes behind a position are not zero"})
+		if k := len(bytes.TrimRight(slot[used:], "\x00")); k > 0 {
+			bad = append(bad, Damage{File: path, Offset: at + int64(used+k) - 1, What: "bytes behind a position are not zero"})
 		}
 	}
 	c, err := parseCursor(path, b)

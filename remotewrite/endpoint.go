@@ -78,7 +78,7 @@ func compileRules(cfg *Config) (relabel.Rules, error) {
 }
 
 // newEndpoint returns the endpoint of a remote that goes on where its cursor
-// is, or begins at the log's end.
+// is, or begins where its configuration says.
 func newEndpoint(cfg *Config, store *record.Store, cursor *wal.Cursor, m *metrics, userAgent string, log *slog.Logger) (*Endpoint, error) {
 	rules, err := compileRules(cfg)
 	if err != nil {
@@ -148,9 +148,13 @@ func (e *Endpoint) stateOf() State {
 		if err == nil {
 			return s
 		}
-		e.log.Error("The stored position cannot be read; delivery begins at the log's end", "err", err)
+		where := "end"
+		if e.cfg.Load().FromOldest {
+			where = "oldest record"
+		}
+		e.log.Error("The stored position cannot be read; delivery begins at the log's "+where, "err", err)
 	}
-	return beginning(e.store, e.cfg.Load().Queue.MinShards)
+	return beginning(e.store, e.cfg.Load())
 }
 
 // Run delivers until ctx ends; then it delivers what has been read, as long as
@@ -477,6 +481,7 @@ func (e *Endpoint) measure(ctx context.Context) {
 		m.maxSamplesPerSend.Set(float64(cfg.Queue.MaxSamplesPerSend))
 		m.currentSegment.Set(float64(segment))
 		m.behindSamples.Set(float64(samples))
+		m.behindBytes.Set(float64(e.behindBytes(samples)))
 		m.behindSeconds.Set(age.Seconds())
 		m.highest.Set(float64(e.seenTime.Load() / 1000))
 		m.highestSent.Set(float64(e.sentTime.Load() / 1000))

@@ -176,7 +176,7 @@ func unmoved(ids []string, moves map[string]string) []string {
 
 // settle gives every block its position, and returns the names of their
 // cursors, the cursors, and which were renamed. A remote without a position
-// begins at the log's end as it is now. It works on files, which may take
+// begins at the log's end as it is now, or at its oldest record. It works on files, which may take
 // long. m.reloading is held.
 func (m *Manager) settle(cfgs []Config) (ids []string, cursors []*wal.Cursor, moves map[string]string) {
 	log := m.store.Log()
@@ -212,7 +212,7 @@ func (m *Manager) settle(cfgs []Config) (ids []string, cursors []*wal.Cursor, mo
 		c := m.cursor(id)
 		if c != nil {
 			if _, _, ok := c.Load(); !ok {
-				s := beginning(m.store, cfgs[i].Queue.MinShards)
+				s := beginning(m.store, &cfgs[i])
 				c.Set(s.Low(), s.AppendTo(nil))
 				begun = true
 			}
@@ -235,17 +235,38 @@ func (m *Manager) cursor(id string) *wal.Cursor {
 	return c
 }
 
-// beginning is the state of an endpoint that begins at the log's end.
-func beginning(store *record.Store, shards int) State {
-	total, end := store.Total(), store.End()
-	for store.Total() != total { // the two belong together
-		total, end = store.Total(), store.End()
+// beginning is the state of an endpoint that has none: that of one which begins
+// at the log's end, or at its oldest record.
+func beginning(store *record.Store, cfg *Config) State {
+	at, before := end(store)
+	if cfg.FromOldest {
+		at, before = oldest(store)
 	}
-	s := State{Spans: []Span{{Run, end, end, total}}, Passed: total}
-	for range max(1, shards) {
+	s := State{Spans: []Span{{Run, at, at, before}}, Passed: before}
+	for range max(1, cfg.Queue.MinShards) {
 		s.Ats = append(s.Ats, s.Spans[0].begin())
 	}
 	return s
+}
+
+// end is where the log ends, and the samples before.
+func end(store *record.Store) (wal.Pos, uint64) {
+	for {
+		total, end := store.Total(), store.End()
+		if store.Total() == total { // the two belong together
+			return end, total
+		}
+	}
+}
+
+// oldest is where the log begins, and the samples that were before.
+func oldest(store *record.Store) (wal.Pos, uint64) {
+	for {
+		at := store.Log().Oldest()
+		if before, ok := store.Before(at.Segment); ok { // else it has just been deleted
+			return at, before
+		}
+	}
 }
 
 // sayUndelivered logs what has become of a position, loudly when its remote

@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"promagent/wal"
 )
 
 // Reasons for which data is dropped, as the metrics label them.
@@ -31,7 +33,7 @@ type metrics struct {
 	maxSamplesPerSend, highest, highestSent                              prometheus.Gauge
 	samplesPending, exemplarsPending, histogramsPending                  prometheus.Gauge
 	shardCapacity, shards, shardsMin, shardsMax, shardsDesired           prometheus.Gauge
-	behindSeconds, behindSamples                                         prometheus.Gauge
+	behindSeconds, behindSamples, behindBytes                            prometheus.Gauge
 	rateLimited                                                          prometheus.Counter
 	lost                                                                 *prometheus.CounterVec // by reason
 	recordsRead                                                          *prometheus.CounterVec // by type
@@ -128,6 +130,7 @@ func newMetrics(r prometheus.Registerer, remoteName, url string) (*metrics, erro
 		Name: own + "rate_limited_seconds_total", Help: "Time that requests waited because of max_bytes_per_second, of all shards together.", ConstLabels: labels,
 	})
 	add(m.rateLimited)
+	m.behindBytes = gauge(own+"behind_bytes", "Bytes of the log that the remote does not have; of a backlog, from the window on that is under way.")
 	m.lost = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: own + "lost_samples_total", Help: "Samples that were in the log and cannot reach the remote any more, by reason.", ConstLabels: labels,
 	}, []string{"reason"})
@@ -159,4 +162,33 @@ func (m *metrics) unregister() {
 	for _, c := range m.registered {
 		m.registerer.Unregister(c)
 	}
+}
+
+// behindBytes is how much of the log the remote does not have, when it does
+// not have so many samples.
+func (e *Endpoint) behindBytes(samples uint64) int64 {
+	if samples == 0 {
+		return 0
+	}
+	e.mu.Lock()
+	low := e.led.lowest()
+	e.mu.Unlock()
+	return e.store.Log().BytesFrom(low)
+}
+
+// lowest is the position before which everything is final: in a window, in
+// whose order positions do not rise, its start.
+func (l *ledger) lowest() wal.Pos {
+	low := l.at(0)
+	for i := range l.lanes {
+		if a := l.at(i); a.Before(low) {
+			low = a
+		}
+	}
+	for _, s := range l.spans {
+		if s.holds(low) && s.Kind == Run {
+			return wal.Pos{Segment: low.Segment, Offset: max(low.Step, low.Span)}
+		}
+	}
+	return wal.Pos{Segment: low.Segment, Offset: low.Span}
 }

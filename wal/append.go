@@ -211,6 +211,7 @@ func (l *Log) cut(s *segment) {
 	}
 	l.memory -= int64(len(s.mem) - s.busy)
 	s.mem = s.mem[:s.busy:s.busy]
+	l.tooLate += int64(len(dropped))
 	s.size, s.cut = s.memOff+int64(s.busy), true
 	s.samples -= samples
 	l.stats.DroppedUnwritten += samples

@@ -84,7 +84,11 @@ type Log struct {
 	failing  error         // why the disk does not take bytes, nil while it does
 	cursors  map[string]*Cursor
 	stats    Stats
-	limit    int64 // size bound as last computed
+	limit    int64  // size bound as last computed
+	free     uint64 // bytes of the volume, as last asked for
+	volume   uint64 // its size; 0: not known
+	growth   forecast
+	tooLate  int64 // bytes that were deleted before everybody had them
 	closed   bool
 	torn     map[uint64]bool // segments whose damage has been counted
 
@@ -118,7 +122,8 @@ type Stats struct {
 	NotOnDisk         bool   // the disk does not take bytes
 	WrittenBytes      uint64
 	LimitBytes        int64
-	CleanStart        int // of the lock: -1 disabled, 0 a stale file was replaced, 1 clean
+	FullSeconds       float64 // until the size limit is reached, or the volume's reserve, at the growth of the last minutes; +Inf: it does not grow
+	CleanStart        int     // of the lock: -1 disabled, 0 a stale file was replaced, 1 clean
 }
 
 // Open takes the lock and begins a new segment. Old files are listed, not

@@ -19,10 +19,13 @@ func (l *Log) retain() {
 	l.mu.Lock()
 	if err == nil {
 		l.setLimit(total)
+	} else {
+		free, total = l.free, l.volume
 	}
 	if l.due() {
 		l.begin(l.active.id + 1)
 	}
+	l.foresee(low, free, total)
 	l.mu.Unlock()
 	for {
 		l.mu.Lock()
@@ -46,7 +49,7 @@ func (l *Log) retain() {
 		}
 		l.mu.Unlock()
 		begin := time.Now()
-		if !l.delete(s) {
+		if !l.delete(s, low) {
 			return
 		}
 		if l.o.ObserveDrop != nil {
@@ -96,6 +99,7 @@ func (l *Log) bytes() (n int64) {
 
 // dropOldest deletes the oldest ended segment that is on disk.
 func (l *Log) dropOldest(why string) {
+	low, _ := l.lowest()
 	l.deleting.Lock()
 	defer l.deleting.Unlock()
 	l.mu.Lock()
@@ -109,12 +113,13 @@ func (l *Log) dropOldest(why string) {
 	}
 	l.mu.Unlock()
 	if oldest != nil {
-		l.delete(oldest)
+		l.delete(oldest, low)
 	}
 }
 
-// delete removes a segment. l.deleting is held.
-func (l *Log) delete(s *segment) bool {
+// delete removes a segment; low is the lowest position that a cursor needs.
+// l.deleting is held.
+func (l *Log) delete(s *segment, low Pos) bool {
 	err := l.o.FS.Remove(s.path)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,6 +129,7 @@ func (l *Log) delete(s *segment) bool {
 		return false
 	}
 	l.stats.Truncations++
+	l.missed(s, low)
 	l.forget(s)
 	return true
 }
@@ -154,5 +160,6 @@ func (l *Log) Stats() Stats {
 	st := l.stats
 	st.Segments, st.Bytes, st.MemoryBytes, st.Current = len(l.segments), l.bytes(), l.memory, l.active.id
 	st.NotOnDisk, st.LimitBytes = l.failing != nil, l.limit
+	st.FullSeconds = fullIn(l.growth.rate(time.Now()), room(l.limit, st.Bytes, l.free, l.volume, l.o.FreePercent))
 	return st
 }

@@ -92,6 +92,7 @@ func newLogMetrics(l *wal.Log, s *record.Store) *logMetrics {
 	}
 	add(gauge, "prometheus_agent_deleted_series", "Always 0: a series that ends leaves the memory at once.", func(wal.Stats) float64 { return 0 })
 	add(gauge, "prom_agent_log_limit_bytes", "Size at which the oldest data is deleted.", func(s wal.Stats) float64 { return float64(s.LimitBytes) })
+	add(gauge, "prom_agent_log_full_seconds", "Time until the log reaches its limit, or the volume's reserve, at the growth of the last minutes; +Inf while it does not grow.", func(s wal.Stats) float64 { return s.FullSeconds })
 	add(gauge, "prom_agent_log_memory_bytes", "Bytes of the log that are not on disk.", func(s wal.Stats) float64 { return float64(s.MemoryBytes) })
 	add(gauge, "prom_agent_log_disk_failing", "1 while the disk does not take the log's data.", func(s wal.Stats) float64 {
 		if s.NotOnDisk {

@@ -327,6 +327,7 @@ type RemoteStatus struct {
 	Shards        int     `json:"shards"`
 	Pending       int     `json:"pendingSamples"`
 	BehindSamples uint64  `json:"behindSamples"`
+	BehindBytes   int64   `json:"behindBytes"`
 	BehindSeconds float64 `json:"behindSeconds"`
 	LostSamples   uint64  `json:"lostSamples"`
 	Failing       bool    `json:"failing"` // between two attempts
@@ -366,7 +367,7 @@ func (m *Manager) Status() []RemoteStatus {
 			e.mu.Unlock()
 			if running {
 				samples, age := e.behind(now)
-				s.BehindSamples, s.BehindSeconds = samples, age.Seconds()
+				s.BehindSamples, s.BehindSeconds, s.BehindBytes = samples, age.Seconds(), e.behindBytes(samples)
 			}
 			s.LostSamples, s.Failing = e.lost.Load(), e.failing.Load() > 0
 			e.replies.read(&s, now)

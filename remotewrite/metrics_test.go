@@ -15,6 +15,8 @@ import (
 	promrelabel "github.com/prometheus/prometheus/model/relabel"
 
 	"promagent/template"
+
+	"promagent/wal"
 )
 
 // families are the metrics of remote storage as dashboards and alerts of
@@ -62,6 +64,7 @@ prometheus_wal_watcher_notifications_skipped_total c consumer
 prometheus_wal_watcher_current_segment g consumer
 prom_agent_remote_behind_seconds g remote_name url
 prom_agent_remote_behind_samples g remote_name url
+prom_agent_remote_behind_bytes g remote_name url
 prom_agent_remote_rate_limited_seconds_total c remote_name url
 prom_agent_remote_lost_samples_total c reason remote_name url
 `
@@ -153,10 +156,16 @@ func TestGaugesSayHowItStands(t *testing.T) {
 	if got := metric(t, m.registry, "prom_agent_remote_behind_samples"); got != 10 {
 		t.Errorf("behind by %v samples, want 10", got)
 	}
+	held := l.store.Log().BytesFrom(wal.Pos{})
+	// The record, but not its block's anchor before it.
+	if got := metric(t, m.registry, "prom_agent_remote_behind_bytes"); got < 10 || got >= float64(held) || got != float64(m.Status()[0].BehindBytes) {
+		t.Errorf("behind by %v bytes, the API says %d, of %d", got, m.Status()[0].BehindBytes, held)
+	}
 	g.set(204)
 	eventually(t, "none is pending", func() bool {
 		return m.remoteMetric("samples_pending") == 0 && m.remoteMetric("queue_highest_sent_timestamp_seconds") == int(l.clock/1000) &&
-			metric(t, m.registry, "prom_agent_remote_behind_samples") == 0 && metric(t, m.registry, "prom_agent_remote_behind_seconds") == 0
+			metric(t, m.registry, "prom_agent_remote_behind_samples") == 0 &&
+			metric(t, m.registry, "prom_agent_remote_behind_bytes") == 0 && m.Status()[0].BehindBytes == 0 && metric(t, m.registry, "prom_agent_remote_behind_seconds") == 0
 	})
 	if got, most := m.remoteMetric("samples_retried_total"), m.remoteMetric("samples_total"); got == 0 || most != got+10 {
 		t.Errorf("%d retried, %d sent, want 10 more", got, most)

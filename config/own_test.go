@@ -229,6 +229,21 @@ func TestOwnBlockChangesTheChecksum(t *testing.T) {
 	}
 }
 
+func TestDocumentedExampleIsTaken(t *testing.T) {
+	text, err := os.ReadFile("../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(text), "```yaml\n")
+	example, _, found := strings.Cut(example, "```")
+	if !found {
+		t.Fatal("there is no example")
+	}
+	if r := mustLoad(t, example).RemoteWrite[0]; r.MaxBytesPerSecond != 250<<10 || r.FromOldest {
+		t.Errorf("got %+v", r)
+	}
+}
+
 // Whatever stands in the file, what is left of it is what was there.
 func FuzzOwnBlockIsTakenOut(f *testing.F) {
 	for _, s := range []string{

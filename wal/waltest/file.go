@@ -61,6 +61,9 @@ func (f *file) WriteAt(b []byte, off int64) (int, error) {
 	}
 	f.store(b[:n], off)
 	if n < len(b) {
+		if f.fs.full != nil {
+			return n, pathError(Write, f.name, f.fs.full)
+		}
 		return n, pathError(Write, f.name, syscall.ENOSPC)
 	}
 	return n, nil

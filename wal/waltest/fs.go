@@ -69,6 +69,7 @@ type FS struct {
 	fault    func(Op) *Fault
 	rng      *rand.Rand // decides what a failed sync has stored
 	capacity int64      // 0: no bound
+	full     error      // of a write beyond the capacity; nil: ENOSPC
 	readOnly bool
 	crashed  bool
 	open     int
@@ -124,7 +125,22 @@ func (m *FS) FailOp(n int, err error) {
 func (m *FS) SetCapacity(n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.capacity = n
+	m.capacity, m.full = n, nil
+}
+
+// SetQuota bounds the bytes of all files as SetCapacity does, but writes beyond
+// fail with EDQUOT, and Free does not know of it.
+func (m *FS) SetQuota(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.capacity, m.full = n, syscall.EDQUOT
+}
+
+// Used is the number of bytes of all files.
+func (m *FS) Used() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used()
 }
 
 // SetReadOnly makes every operation fail with EROFS that changes something.
@@ -423,7 +439,7 @@ func (m *FS) Free(dir string) (free, total uint64, err error) {
 		return 0, 0, f.Err
 	}
 	total = uint64(m.capacity)
-	if total == 0 {
+	if total == 0 || m.full != nil {
 		total = 1 << 40
 	}
 	return total - min(total, uint64(m.used())), total, nil

@@ -129,6 +129,14 @@ func TestOperationsFailAsTold(t *testing.T) {
 	if free, total, err := m.Free("/"); free != 0 || total != 5 || err != nil {
 		t.Errorf("free: got %d of %d, %v", free, total, err)
 	}
+	m.SetQuota(m.Used() + 1)
+	if n, err := f.WriteAt([]byte("fgh"), 5); n != 1 || !errors.Is(err, syscall.EDQUOT) {
+		t.Errorf("over quota: got %d, %v", n, err)
+	}
+	if free, total, err := m.Free("/"); free < 1<<30 || total < 1<<30 || err != nil {
+		t.Errorf("free, with a quota: got %d of %d, %v", free, total, err)
+	}
+	m.SetCapacity(0)
 	m.SetReadOnly(true)
 	if _, err := m.OpenRW("/b"); !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), "/b") {
 		t.Errorf("read-only: got %v", err)

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -38,6 +39,7 @@ type front struct {
 	cuts    bool                                                              // it begins with a reset of all connections
 
 	spoiled atomic.Bool
+	epoch   atomic.Int32 // requests of another one are not taken, see gate.next; 0: all are
 	met     atomic.Int64 // requests and connections that met the fault
 
 	guard  sync.Mutex // guards what follows
@@ -49,6 +51,9 @@ type front struct {
 func newFront(t testing.TB, set func(*front)) *front {
 	f := &front{healed: make(chan struct{}), conns: map[*frontConn]struct{}{}}
 	f.receiver = newReceiver(t, func(w http.ResponseWriter, q *request) int {
+		if n := f.epoch.Load(); n > 0 && q.header.Get("X-Epoch") != fmt.Sprint(n) {
+			return http.StatusServiceUnavailable
+		}
 		if f.answers != nil && f.spoiled.Load() {
 			f.met.Add(1)
 			return f.answers(w, q)
@@ -141,6 +146,12 @@ func (f *front) remote() Config {
 	if f.secure {
 		cfg.HTTP.TLSConfig = commonconfig.TLSConfig{CA: authority().pem, ServerName: authorityHost}
 	}
+	return cfg
+}
+
+// next begins an epoch for a remote: what it sent before is not taken any more.
+func (f *front) next(cfg Config) Config {
+	cfg.Headers = map[string]string{"X-Epoch": fmt.Sprint(f.epoch.Add(1))}
 	return cfg
 }
 

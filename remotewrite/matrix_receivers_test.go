@@ -40,13 +40,14 @@ type cell struct {
 	fault    func(f *front)
 	set      func(*Config)
 
-	passes  bool                     // the log is delivered, or refused, although the fault lasts
-	flaps   bool                     // the fault comes and goes
-	refused func(series string) bool // what is refused for good while it lasts
-	unsaid  bool                     // with 1.x, the refusal is not to be told from a success
-	divided bool                     // batches are sent in parts, so that attempts are not batches
-	example bool                     // one line in the log names one of the samples that are refused
-	repeats string                   // why samples come twice; "": they do not
+	impatient bool                     // it is given up after a moment, while the fault lasts: a healthy receiver may be slow, too
+	passes    bool                     // the log is delivered, or refused, although the fault lasts
+	flaps     bool                     // the fault comes and goes
+	refused   func(series string) bool // what is refused for good while it lasts
+	unsaid    bool                     // with 1.x, the refusal is not to be told from a success
+	divided   bool                     // batches are sent in parts, so that attempts are not batches
+	example   bool                     // one line in the log names one of the samples that are refused
+	repeats   string                   // why samples come twice; "": they do not
 }
 
 // all and culprit are series that are refused.
@@ -153,13 +154,13 @@ var cells = []cell{
 			return 204
 		}
 	}},
-	{name: "timeout", set: func(c *Config) { c.RemoteTimeout = 50 * time.Millisecond }, fault: func(f *front) {
+	{name: "timeout", impatient: true, fault: func(f *front) {
 		f.serves = func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
 			readAll(r.Body)
 			f.hang(r)
 		}
 	}},
-	{name: "timeout after all was taken", set: func(c *Config) { c.RemoteTimeout = 50 * time.Millisecond }, fault: func(f *front) {
+	{name: "timeout after all was taken", impatient: true, fault: func(f *front) {
 		f.serves = func(_ http.ResponseWriter, r *http.Request, next http.Handler) {
 			take(r, next)
 			f.hang(r)
@@ -297,6 +298,11 @@ func (c *cell) run(t *testing.T, message string) {
 		}
 		m.delivered()
 	} else {
+		if c.impatient {
+			hasty := cfg
+			hasty.RemoteTimeout = 50 * time.Millisecond
+			m.apply(hasty)
+		}
 		f.spoil()
 		scrape(10)
 		l.clock = time.Now().UnixMilli()
@@ -309,6 +315,9 @@ func (c *cell) run(t *testing.T, message string) {
 		} else {
 			f.felt(9)
 			m.accountOf("test", f.receiver, c.divided).addsUp(t, c.repeats != "")
+		}
+		if c.impatient {
+			m.apply(f.next(cfg))
 		}
 		f.heal()
 	}

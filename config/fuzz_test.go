@@ -25,6 +25,7 @@ func FuzzLoadAgreesWithPrometheus(f *testing.F) {
 		}
 		f.Add(content)
 	}
+	f.Add([]byte("&0"))
 	path := filepath.Join(f.TempDir(), "prometheus.yml")
 	f.Fuzz(func(t *testing.T, content []byte) {
 		if strings.Contains(string(content), "prom_agent") {

@@ -56,7 +56,8 @@ func oracle(path string) (*promconfig.Config, []*promconfig.ScrapeConfig, error)
 // withOurDefaults is what Prometheus shows of c, but for the default that is
 // another one here.
 func withOurDefaults(c *promconfig.Config, got *Config) string {
-	if c.Runtime.GoGC == promconfig.DefaultRuntimeConfig.GoGC && got.Runtime.GoGC == DefaultGoGC {
+	unset := c.Runtime.GoGC == promconfig.DefaultRuntimeConfig.GoGC || c.Runtime.GoGC == 0 // a document that is null has no defaults
+	if unset && got.Runtime.GoGC == DefaultGoGC {
 		c.Runtime.GoGC = DefaultGoGC
 	}
 	return c.String()

@@ -51,6 +51,7 @@ type Config struct {
 
 	MaxBytesPerSecond int64 // of requests' bodies; 0: no limit
 	FromOldest        bool  // without a position it begins at the log's oldest record, not at its end
+	NewestFirst       bool  // after an outage the newest data goes first, and what was missed beside it
 }
 
 // QueueConfig is queue_config.

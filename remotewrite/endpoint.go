@@ -3,15 +3,13 @@ package remotewrite
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"promagent/relabel"
 	"promagent/remotewrite/wire"
-	"promagent/wal"
-	"promagent/wal/record"
 )
 
 const (
@@ -22,42 +20,32 @@ const (
 	inFlightGrace = time.Second            // for requests under way when a configuration changes, or others fail at the end
 )
 
-// Endpoint delivers the log to one remote.
+// Endpoint delivers a stretch of the log to one remote, in order: one follows
+// the log's end, and others may deliver backlogs.
 type Endpoint struct {
-	store   *record.Store
-	cursor  *wal.Cursor
-	plans   *wire.Plans
-	metrics *metrics
-	log     *slog.Logger
-	v2      bool
-	began   time.Time
-	unread  step // of the reader: what the disk did not give yet
+	*delivery      // what it shares with the others of the remote
+	unread    step // of the reader: what the disk did not give yet
 
-	client atomic.Pointer[Client]
-	cfg    atomic.Pointer[Config] // queue sizes and limits may change while it runs
-
-	flushFor  atomic.Int64 // ns: how long the end may take to deliver what is left
 	failing   atomic.Int32 // shards that are between two attempts
 	lastRetry atomic.Int64 // ns since the epoch: until when a recent failure speaks against resharding
 	readTime  atomic.Int64 // ms: of the last entry read
 	sentTime  atomic.Int64 // ms: of the newest sample with a final answer
 	seenTime  atomic.Int64 // ms: of the newest sample dealt
-	lost      atomic.Uint64
-	replies   replies
-	lines     lines
-	rate      *limiter
-	noneFits  atomic.Bool // the shards' newest finding: batches are too large down to their single samples
+	noneFits  atomic.Bool  // the shards' newest finding: batches are too large down to their single samples
 
 	failingSince atomic.Pointer[time.Time] // of the first failure after the last final answer, nil: none
+	silent       atomic.Bool               // no final answer since the start, or since a failure
+	answers      atomic.Bool               // the remote answers again: is it far behind?
+	wanted       atomic.Uint64             // shards that the measurements ask for, as bits of a float64
 
 	mu     sync.Mutex // guards what follows
 	led    *ledger
 	walk   *walk
 	wakers []chan struct{} // by shard
 	wake   chan struct{}   // of the reader
-	news   chan struct{}   // closed and replaced by configure
 	resize bool            // configure has changed the bounds of the shards
 	sent   counts          // since the last measurement of the scaling
+	bound  Bound           // of a backlog
 
 	givenUp map[int]bool // shards that have ended before their time, at the end
 }
@@ -77,59 +65,42 @@ func compileRules(cfg *Config) (relabel.Rules, error) {
 	return rules, nil
 }
 
-// newEndpoint returns the endpoint of a remote that goes on where its cursor
-// is, or begins where its configuration says.
-func newEndpoint(cfg *Config, store *record.Store, cursor *wal.Cursor, m *metrics, userAgent string, log *slog.Logger) (*Endpoint, error) {
-	rules, err := compileRules(cfg)
-	if err != nil {
-		return nil, err
-	}
-	c, err := NewClient(*cfg, userAgent)
-	if err != nil {
-		return nil, err
-	}
-	e := &Endpoint{
-		store: store, cursor: cursor, plans: wire.NewPlans(rules, cfg.ExternalLabels), metrics: m, v2: cfg.V2(), began: time.Now(),
-		log: log.With("remote_name", cfg.RemoteName, "url", cfg.URL.Redacted()), wake: make(chan struct{}, 1), news: make(chan struct{}),
-		rate: newLimiter(cfg.MaxBytesPerSecond, func(d time.Duration) { m.rateLimited.Add(d.Seconds()) }),
-	}
-	e.client.Store(c)
-	e.cfg.Store(cfg)
-	return e, nil
+// newEndpoint returns an endpoint that does not know yet where it is.
+func newEndpoint(d *delivery) *Endpoint {
+	e := &Endpoint{delivery: d, wake: make(chan struct{}, 1)}
+	e.silent.Store(true)
+	return e
 }
 
-// configure takes over what may change while the endpoint runs: the client, the
-// limit and the queue's sizes. Shards that wait for their next attempt make it at once.
-func (e *Endpoint) configure(cfg *Config, c *Client) {
-	old := e.client.Swap(c)
-	e.cfg.Store(cfg)
-	e.rate.set(cfg.MaxBytesPerSecond)
-	old.close()
+// begin has the endpoint go on where it was.
+func (e *Endpoint) begin(s Stretch) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.led = newLedger(s.State, limitsOf(e.cfg.Load()), time.Now())
+	e.walk = newWalk(e.store, e.led, &e.mu)
+	e.bound, e.walk.bound = s.Bound, s.Bound
+}
+
+// reconfigure takes over what may change while the endpoint runs.
+func (e *Endpoint) reconfigure(cfg *Config) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.led != nil {
 		e.led.limits = limitsOf(cfg)
 	}
-	close(e.news)
-	e.news, e.resize = make(chan struct{}), true
+	e.resize = true
+	e.answers.Store(true) // what is to go first may have changed
 	e.wakeReader()
-}
-
-// reconfigured is closed at the next change of the configuration.
-func (e *Endpoint) reconfigured() <-chan struct{} {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.news
 }
 
 // bounded is the number of shards that the configuration allows and that is
 // nearest to n; changed says whether it has changed since the last call.
 func (e *Endpoint) bounded(n int) (shards int, changed bool) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	changed, e.resize = e.resize, false
-	q := e.cfg.Load().Queue
-	return min(max(n, q.MinShards), q.MaxShards), changed
+	e.mu.Unlock()
+	least, most := e.bounds()
+	return min(max(n, least), most), changed
 }
 
 func limitsOf(cfg *Config) limits {
@@ -140,49 +111,20 @@ func limitsOf(cfg *Config) limits {
 	}
 }
 
-// stateOf is where the endpoint goes on.
-func (e *Endpoint) stateOf() State {
-	if _, b, ok := e.cursor.Load(); ok {
-		var s State
-		err := s.Decode(b)
-		if err == nil {
-			return s
-		}
-		where := "end"
-		if e.cfg.Load().FromOldest {
-			where = "oldest record"
-		}
-		e.log.Error("The stored position cannot be read; delivery begins at the log's "+where, "err", err)
-	}
-	return beginning(e.store, e.cfg.Load())
-}
-
-// Run delivers until ctx ends; then it delivers what has been read, as long as
-// the remote answers and no longer than it was told, and returns.
-func (e *Endpoint) Run(ctx context.Context) error {
-	s := e.stateOf()
-	e.mu.Lock()
-	e.led = newLedger(s, limitsOf(e.cfg.Load()), time.Now())
-	e.walk = newWalk(e.store, e.led, &e.mu)
-	e.persist()
-	e.mu.Unlock()
-
+// run delivers until ctx ends, or until all of a backlog is final. After ctx it
+// delivers what has been read, as long as the remote answers and no longer than
+// it was told.
+func (e *Endpoint) run(ctx context.Context) {
 	// Requests outlive ctx by the time of the flush.
 	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	var background sync.WaitGroup
-	measuring, stopMeasuring := context.WithCancel(sending)
-	background.Go(func() { e.measure(measuring) })
-	if cfg := e.cfg.Load(); !e.v2 && cfg.Metadata.Send {
-		background.Go(func() { e.sendMetadata(ctx) })
-	}
-
 	crew := e.startShards(sending)
 	scaler := scaler{e: e, last: time.Now(), total: e.store.Total()}
 	tick := time.NewTicker(scaleInterval)
 	defer tick.Stop()
 	var sh sheet
-	for ctx.Err() == nil {
+	delivered := false // all of a backlog
+	for ctx.Err() == nil && !delivered {
 		select {
 		case <-tick.C:
 			if n := scaler.decide(time.Now()); n != len(crew.stop) {
@@ -193,22 +135,25 @@ func (e *Endpoint) Run(ctx context.Context) error {
 				crew = e.reshard(ctx, sending, crew, n)
 			}
 		}
-		e.read(ctx, &sh)
+		e.branch(ctx)
+		delivered = e.read(ctx, &sh)
 	}
-	e.flush(time.Duration(e.flushFor.Load()))
+	if !delivered {
+		e.flush(time.Duration(e.flushFor.Load()))
+	}
 	cancel()
 	crew.end()
-	stopMeasuring()
-	background.Wait()
 	e.mu.Lock()
 	e.persist()
 	e.mu.Unlock()
-	e.client.Load().close()
-	return nil
+	if delivered {
+		e.leave()
+	}
 }
 
-// read reads and deals one step, or waits for something to do, a second at most.
-func (e *Endpoint) read(ctx context.Context, sh *sheet) {
+// read reads and deals one step, or waits for something to do, a second at
+// most. It says whether all of a backlog is final.
+func (e *Endpoint) read(ctx context.Context, sh *sheet) (delivered bool) {
 	changed := e.store.Changed()
 	cfg := e.cfg.Load()
 	_, newest := e.store.Newest()
@@ -228,7 +173,7 @@ func (e *Endpoint) read(ctx context.Context, sh *sheet) {
 	case err != nil:
 		e.complain("The log cannot be read; trying again", err)
 		if sleep(ctx, readPause, nil) != nil {
-			return
+			return false
 		}
 	case v == stepped:
 		missing, err := sh.load(e.store, st, st.place(e.walk.span), e.plans.Block)
@@ -236,7 +181,7 @@ func (e *Endpoint) read(ctx context.Context, sh *sheet) {
 			e.unread = st
 			e.complain("The log cannot be read; trying again", err)
 			_ = sleep(ctx, readPause, nil) // ended or not, the caller looks
-			return
+			return false
 		}
 		e.unread = step{}
 		from, to := st.entries[0].Time, st.entries[len(st.entries)-1].Time
@@ -252,10 +197,21 @@ func (e *Endpoint) read(ctx context.Context, sh *sheet) {
 			e.metrics.sentPreTailing.Add(float64(st.samples))
 		}
 		e.deal(ctx, sh)
+	case v == ended:
+		e.mu.Lock()
+		e.led.flush()
+		n := e.led.outstanding()
+		e.mu.Unlock()
+		if n == 0 {
+			return true
+		}
+		e.wakeShards()
+		e.wait(ctx, nil, false)
 	default:
 		e.wakeShards() // blocked: what hinders has been made due
 		e.wait(ctx, changed, v == atEnd)
 	}
+	return false
 }
 
 // wait waits for the log to grow, for a shard to finish something, or a moment.
@@ -301,6 +257,7 @@ func (e *Endpoint) deal(ctx context.Context, sh *sheet) {
 		if done {
 			return
 		}
+		e.branch(ctx)
 		e.metrics.enqueueRetries.Inc()
 		select {
 		case <-e.wake:
@@ -335,10 +292,7 @@ func (e *Endpoint) noteLost(l lost) {
 }
 
 // persist hands the cursor the state. e.mu is held.
-func (e *Endpoint) persist() {
-	s := e.led.state()
-	e.cursor.Set(s.Low(), s.AppendTo(nil))
-}
+func (e *Endpoint) persist() { e.note(e, e.led.state()) }
 
 // wakeShards makes every shard look at its lane.
 func (e *Endpoint) wakeShards() {
@@ -392,7 +346,6 @@ func (e *Endpoint) startShards(ctx context.Context) crew {
 		s := &shard{e: e, number: i, wake: w, stop: stop, encoder: wire.NewEncoder(e.v2), mayHalve: true, noneFits: e.noneFits.Load()}
 		c.wg.Go(func() { s.run(ctx) })
 	}
-	e.metrics.shards.Set(float64(len(e.led.lanes)))
 	return c
 }
 
@@ -424,15 +377,12 @@ func (e *Endpoint) reshard(ctx, sending context.Context, c crew, n int) crew {
 	return e.startShards(sending)
 }
 
-// behind says how far the remote is behind the log.
+// behind says how far the remote is behind the log, or behind the backlog's bound.
 func (e *Endpoint) behind(now time.Time) (samples uint64, age time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := e.led.state()
-	if total := e.store.Total(); total > s.Passed {
-		samples = total - s.Passed
-	}
-	if samples == 0 {
+	s := Stretch{e.led.state(), e.bound}
+	if samples = s.Pending(e.store.Total()); samples == 0 {
 		return 0, 0
 	}
 	oldest := e.readTime.Load()
@@ -445,47 +395,6 @@ func (e *Endpoint) behind(now time.Time) (samples uint64, age time.Duration) {
 		return samples, 0
 	}
 	return samples, max(0, now.Sub(time.UnixMilli(oldest)))
-}
-
-// measure persists the position and sets the gauges until ctx ends.
-func (e *Endpoint) measure(ctx context.Context) {
-	tick := time.NewTicker(persistEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		cfg := e.cfg.Load()
-		e.mu.Lock()
-		e.persist()
-		pending, exemplars := 0, 0
-		for i := range e.led.lanes {
-			e.led.lanes[i].each(func(b *batch) {
-				pending += b.samples()
-				exemplars += len(b.exemplars)
-			})
-		}
-		lanes := len(e.led.lanes)
-		segment := e.led.reader.Segment
-		e.mu.Unlock()
-		samples, age := e.behind(time.Now())
-		m := e.metrics
-		m.samplesPending.Set(float64(pending))
-		m.exemplarsPending.Set(float64(exemplars))
-		m.shards.Set(float64(lanes))
-		m.shardsMin.Set(float64(cfg.Queue.MinShards))
-		m.shardsMax.Set(float64(cfg.Queue.MaxShards))
-		m.shardCapacity.Set(float64(cfg.Queue.Capacity))
-		m.maxSamplesPerSend.Set(float64(cfg.Queue.MaxSamplesPerSend))
-		m.currentSegment.Set(float64(segment))
-		m.behindSamples.Set(float64(samples))
-		m.behindBytes.Set(float64(e.behindBytes(samples)))
-		m.behindSeconds.Set(age.Seconds())
-		m.highest.Set(float64(e.seenTime.Load() / 1000))
-		m.highestSent.Set(float64(e.sentTime.Load() / 1000))
-	}
 }
 
 // scaler measures, and decides on the number of shards.
@@ -520,14 +429,18 @@ func (s *scaler) decide(now time.Time) int {
 	} else if sent := e.sentTime.Load(); sent > 0 && newest > sent {
 		behind = float64(newest-sent) / 1000
 	}
+	if samples, _ := e.behind(now); e.isBacklog() && s.in.value > 0 { // of the time that it takes to come in
+		behind = float64(samples) / s.in.value
+	}
 	cfg := e.cfg.Load()
+	least, most := e.bounds()
 	n, desired := scale(scaling{
 		in: s.in.value, out: s.out.value, dropped: s.dropped.value, busy: s.busy.value, behind: behind,
 		bytes: s.bytes.value, limit: float64(cfg.MaxBytesPerSecond),
-	}, lanes, cfg.Queue.MinShards, cfg.Queue.MaxShards)
-	e.metrics.shardsDesired.Set(desired)
+	}, lanes, least, most)
+	e.wanted.Store(math.Float64bits(desired))
 	if c.samples == 0 || now.UnixNano() < e.lastRetry.Load() {
 		n = lanes
 	}
-	return min(max(n, cfg.Queue.MinShards), cfg.Queue.MaxShards)
+	return min(max(n, least), most)
 }

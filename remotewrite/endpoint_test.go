@@ -16,11 +16,11 @@ func testEndpoint(t *testing.T, cfg Config, lanes int) *Endpoint {
 	t.Helper()
 	l := openLog(t, t.TempDir())
 	e := loggedEndpoint(t, l, cfg, slog.New(slog.DiscardHandler))
-	s := e.stateOf()
+	s := e.stored()[0]
 	for len(s.Ats) < lanes {
 		s.Ats = append(s.Ats, s.Ats[0])
 	}
-	e.led = newLedger(s, limitsOf(&cfg), time.Now())
+	e.led = newLedger(s.State, limitsOf(&cfg), time.Now())
 	return e
 }
 

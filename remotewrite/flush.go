@@ -48,7 +48,10 @@ func (e *Endpoint) flushEnd(begin, deadline time.Time) time.Time {
 }
 
 // noteFailure notes that a request has failed and will be tried again.
-func (e *Endpoint) noteFailure(now time.Time) { e.failingSince.CompareAndSwap(nil, &now) }
+func (e *Endpoint) noteFailure(now time.Time) {
+	e.failingSince.CompareAndSwap(nil, &now)
+	e.silent.Store(true)
+}
 
 // noteAnswer notes that the remote has given a final answer, whatever it says.
 func (e *Endpoint) noteAnswer() { e.failingSince.Store(nil) }

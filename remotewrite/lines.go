@@ -44,23 +44,23 @@ func (l *lines) due(message string, samples int, now time.Time) (total int, ok b
 }
 
 // complain logs trouble that passes or that loses no samples.
-func (e *Endpoint) complain(message string, err error, args ...any) {
+func (d *delivery) complain(message string, err error, args ...any) {
 	args = append(args, "err", err)
-	if _, ok := e.lines.due(message, 0, time.Now()); ok {
-		e.log.Warn(message, args...)
+	if _, ok := d.lines.due(message, 0, time.Now()); ok {
+		d.log.Warn(message, args...)
 	} else {
-		e.log.Debug(message, args...)
+		d.log.Debug(message, args...)
 	}
 }
 
 // dropped logs that samples do not reach the remote, with their number since
 // the last such line: a remote may refuse a part of every request.
-func (e *Endpoint) dropped(message string, err error, samples int, args ...any) {
+func (d *delivery) dropped(message string, err error, samples int, args ...any) {
 	if samples == 0 {
 		return
 	}
-	if total, ok := e.lines.due(message, samples, time.Now()); ok {
-		e.log.Error(message, append([]any{"samples", total, "err", err}, args...)...)
+	if total, ok := d.lines.due(message, samples, time.Now()); ok {
+		d.log.Error(message, append([]any{"samples", total, "err", err}, args...)...)
 	}
 }
 
@@ -81,9 +81,9 @@ func (r *refusals) add(err error, samples int, b *batch, p part) {
 }
 
 // refused logs the refusals of a batch.
-func (e *Endpoint) refused(r refusals) {
+func (d *delivery) refused(r refusals) {
 	if r.samples > 0 {
-		e.dropped("Samples were refused by the remote and are dropped", r.err, r.samples, "example", r.example, "timestamp", r.example.b.times[r.example.sample])
+		d.dropped("Samples were refused by the remote and are dropped", r.err, r.samples, "example", r.example, "timestamp", r.example.b.times[r.example.sample])
 	}
 }
 

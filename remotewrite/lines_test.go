@@ -89,9 +89,9 @@ func loggedEndpoint(t *testing.T, l *testLog, cfg Config, log *slog.Logger) *End
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := newEndpoint(&cfg, l.store, cursor, m, "x", log)
+	d, err := newDelivery(&cfg, l.store, cursor, m, "x", log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return e
+	return d.main()
 }

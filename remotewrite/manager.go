@@ -51,7 +51,7 @@ type remote struct {
 	cfg      *Config // this and identity are changed under both of the manager's mutexes
 	identity string  // its cursor's name
 	cursor   *wal.Cursor
-	endpoint *Endpoint
+	delivery *delivery // nil: not begun yet
 	after    []*remote // end before this one starts: they have the same cursor, or metrics of the same name
 	stopOnce sync.Once
 	stopping chan struct{} // closed when it is to end
@@ -141,9 +141,9 @@ func (m *Manager) commit(cfgs []Config, clients []*Client) {
 		case was != nil && !was.ended() && was.cfg.Equal(cfg):
 			next = append(next, was)
 			continue
-		case was != nil && !was.ended() && was.endpoint != nil && was.cfg.SameDelivery(cfg) &&
+		case was != nil && !was.ended() && was.delivery != nil && was.cfg.SameDelivery(cfg) &&
 			was.cfg.RemoteName == cfg.RemoteName && was.cfg.URL.String() == cfg.URL.String() && was.cfg.Metadata == cfg.Metadata:
-			was.endpoint.configure(cfg, clients[i])
+			was.delivery.configure(cfg, clients[i])
 			was.cfg = cfg
 			next = append(next, was)
 			continue
@@ -203,8 +203,8 @@ func (r *remote) ended() bool {
 // manager's mutex is held.
 func (r *remote) end(grace time.Duration) {
 	r.stopOnce.Do(func() {
-		if r.endpoint != nil {
-			r.endpoint.flushFor.Store(int64(grace))
+		if r.delivery != nil {
+			r.delivery.flushFor.Store(int64(grace))
 		}
 		close(r.stopping)
 	})
@@ -278,13 +278,13 @@ func (m *Manager) runRemote(ctx context.Context, r *remote) {
 		return
 	}
 	defer metrics.unregister()
-	e, err := newEndpoint(cfg, m.store, r.cursor, metrics, m.o.UserAgent, m.o.Logger)
+	d, err := newDelivery(cfg, m.store, r.cursor, metrics, m.o.UserAgent, m.o.Logger)
 	if err != nil {
 		log.Error("The remote cannot be sent to", "err", err)
 		return
 	}
 	m.mu.Lock()
-	r.endpoint = e
+	r.delivery = d
 	m.mu.Unlock()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -295,7 +295,7 @@ func (m *Manager) runRemote(ctx context.Context, r *remote) {
 		}
 		stop()
 	}()
-	if err := e.Run(running); err != nil {
+	if err := d.Run(running); err != nil {
 		log.Error("Delivery has ended", "err", err)
 	}
 }
@@ -330,7 +330,8 @@ type RemoteStatus struct {
 	BehindBytes   int64   `json:"behindBytes"`
 	BehindSeconds float64 `json:"behindSeconds"`
 	LostSamples   uint64  `json:"lostSamples"`
-	Failing       bool    `json:"failing"` // between two attempts
+	Failing       bool    `json:"failing"`            // between two attempts
+	Backlogs      int     `json:"backlogs,omitempty"` // that are delivered beside the newest data
 
 	RefusedSamples uint64    `json:"refusedSamples"`
 	Refusing       bool      `json:"refusing"` // a sample within the last minute
@@ -345,32 +346,26 @@ func (m *Manager) Status() []RemoteStatus {
 	m.mu.Lock()
 	type entry struct {
 		cfg *Config
-		e   *Endpoint
+		d   *delivery
 	}
 	var all []entry
 	for _, r := range m.remotes {
-		all = append(all, entry{r.cfg, r.endpoint})
+		all = append(all, entry{r.cfg, r.delivery})
 	}
 	m.mu.Unlock()
 	out := []RemoteStatus{}
 	now := time.Now()
 	for _, r := range all {
 		s := RemoteStatus{Name: r.cfg.RemoteName, URL: r.cfg.URL.Redacted(), Message: r.cfg.ProtobufMessage}
-		if e := r.e; e != nil {
-			e.mu.Lock()
-			running := e.led != nil
+		if d := r.d; d != nil {
+			a, running := d.demand(now)
 			if running {
-				s.Shards, s.Pending = len(e.led.lanes), e.led.outstanding()
-				st := e.led.state()
-				s.Position = st.Low()
+				s.Shards, s.Pending, s.Backlogs = a.shards, a.samples+a.exemplars, a.backlogs
+				s.Position = d.low()
+				s.BehindSamples, s.BehindSeconds, s.BehindBytes = a.behind, a.age.Seconds(), a.behindBytes
 			}
-			e.mu.Unlock()
-			if running {
-				samples, age := e.behind(now)
-				s.BehindSamples, s.BehindSeconds, s.BehindBytes = samples, age.Seconds(), e.behindBytes(samples)
-			}
-			s.LostSamples, s.Failing = e.lost.Load(), e.failing.Load() > 0
-			e.replies.read(&s, now)
+			s.LostSamples, s.Failing = d.lost.Load(), a.failing
+			d.replies.read(&s, now)
 		}
 		out = append(out, s)
 	}

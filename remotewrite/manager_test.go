@@ -207,7 +207,11 @@ func endpoints(m *testManager) (out []*Endpoint) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range m.remotes {
-		out = append(out, r.endpoint)
+		var e *Endpoint
+		if r.delivery != nil {
+			e = r.delivery.main()
+		}
+		out = append(out, e)
 	}
 	return out
 }

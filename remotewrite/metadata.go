@@ -57,8 +57,8 @@ func metadataRequests(schemas []*template.Schema, perRequest int) (requests [][]
 
 // sendMetadata sends the metadata of all live series every interval, in 1.x
 // messages of their own, until ctx ends.
-func (e *Endpoint) sendMetadata(ctx context.Context) {
-	interval := e.cfg.Load().Metadata.SendInterval
+func (d *delivery) sendMetadata(ctx context.Context) {
+	interval := d.cfg.Load().Metadata.SendInterval
 	if interval <= 0 {
 		interval = time.Minute
 	}
@@ -70,39 +70,39 @@ func (e *Endpoint) sendMetadata(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		requests, counts, err := metadataRequests(template.Live(), e.cfg.Load().Metadata.MaxSamplesPerSend)
+		requests, counts, err := metadataRequests(template.Live(), d.cfg.Load().Metadata.MaxSamplesPerSend)
 		if err != nil {
-			e.complain("Metadata cannot be encoded", err)
+			d.complain("Metadata cannot be encoded", err)
 			continue
 		}
 		for i, raw := range requests {
-			e.storeMetadata(ctx, snappy.Encode(nil, raw), counts[i])
+			d.storeMetadata(ctx, snappy.Encode(nil, raw), counts[i])
 		}
 	}
 }
 
 // storeMetadata attempts one request until there is a final answer.
-func (e *Endpoint) storeMetadata(ctx context.Context, packed []byte, n int) {
-	cfg := e.cfg.Load()
+func (d *delivery) storeMetadata(ctx context.Context, packed []byte, n int) {
+	cfg := d.cfg.Load()
 	back := backoff{min: cfg.Queue.MinBackoff, max: cfg.Queue.MaxBackoff}
-	e.metrics.metadataBytes.Add(float64(len(packed)))
+	d.metrics.metadataBytes.Add(float64(len(packed)))
 	for attempt := 0; ctx.Err() == nil; attempt++ {
-		reconfigured := e.reconfigured()
-		if _, err := e.rate.take(ctx, len(packed)); err != nil {
+		reconfigured := d.reconfigured()
+		if _, err := d.rate.take(ctx, len(packed)); err != nil {
 			return
 		}
 		if attempt > 0 {
-			e.metrics.metadataRetried.Add(float64(n))
+			d.metrics.metadataRetried.Add(float64(n))
 		}
-		_, err := e.client.Load().Store(ctx, packed, attempt)
-		e.metrics.metadata.Add(float64(n))
+		_, err := d.client.Load().Store(ctx, packed, attempt)
+		d.metrics.metadata.Add(float64(n))
 		if err == nil {
 			return
 		}
 		var se *SendError
 		if !errors.As(err, &se) || !se.Recoverable {
-			e.metrics.metadataFailed.Add(float64(n))
-			e.complain("Metadata was refused by the remote", err, "count", n)
+			d.metrics.metadataFailed.Add(float64(n))
+			d.complain("Metadata was refused by the remote", err, "count", n)
 			return
 		}
 		if sleep(ctx, back.next(se.RetryAfter), reconfigured) != nil {

@@ -171,9 +171,13 @@ func (e *Endpoint) behindBytes(samples uint64) int64 {
 		return 0
 	}
 	e.mu.Lock()
-	low := e.led.lowest()
+	low, bound := e.led.lowest(), e.bound
 	e.mu.Unlock()
-	return e.store.Log().BytesFrom(low)
+	n := e.store.Log().BytesFrom(low)
+	if bound != (Bound{}) {
+		n -= e.store.Log().BytesFrom(bound.Until)
+	}
+	return max(0, n)
 }
 
 // lowest is the position before which everything is final: in a window, in

@@ -67,6 +67,9 @@ func (s *shard) run(ctx context.Context) {
 		e.persist()
 		e.mu.Unlock()
 		raise(&e.sentTime, newest)
+		if e.silent.Swap(false) {
+			e.answers.Store(true)
+		}
 		e.wakeReader()
 		select {
 		case <-s.stop:

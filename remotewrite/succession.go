@@ -242,6 +242,12 @@ func beginning(store *record.Store, cfg *Config) State {
 	if cfg.FromOldest {
 		at, before = oldest(store)
 	}
+	return beginningAt(at, before, cfg)
+}
+
+// beginningAt is the state of an endpoint that begins at a place with so many
+// samples before it.
+func beginningAt(at wal.Pos, before uint64, cfg *Config) State {
 	s := State{Spans: []Span{{Run, at, at, before}}, Passed: before}
 	for range max(1, cfg.Queue.MinShards) {
 		s.Ats = append(s.Ats, s.Spans[0].begin())
@@ -282,33 +288,24 @@ func (m *Manager) sayUndelivered(what, id string, samples uint64) {
 // undelivered is how many samples of the log a remote has not got.
 func (m *Manager) undelivered(id string, c *wal.Cursor) uint64 {
 	m.mu.Lock()
-	var e *Endpoint
+	var d *delivery
 	for _, r := range m.remotes {
 		if r.identity == id {
-			e = r.endpoint
+			d = r.delivery
 		}
 	}
 	m.mu.Unlock()
-	if e != nil && e.running() {
-		n, _ := e.behind(time.Now())
-		return n
+	if d != nil {
+		if a, ok := d.demand(time.Now()); ok {
+			return a.behind
+		}
 	}
 	if c == nil {
 		return 0
 	}
-	var s State
-	if _, b, ok := c.Load(); !ok || s.Decode(b) != nil {
+	var p Progress
+	if _, b, ok := c.Load(); !ok || p.Decode(b) != nil {
 		return 0
 	}
-	if total := m.store.Total(); total > s.Passed {
-		return total - s.Passed
-	}
-	return 0
-}
-
-// running says whether the endpoint knows where it is.
-func (e *Endpoint) running() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.led != nil
+	return p.Pending(m.store.Total())
 }

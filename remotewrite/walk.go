@@ -46,6 +46,9 @@ type walk struct {
 	segment uint64
 
 	lastTime int64 // of the last entry yielded
+
+	bound  Bound          // of a backlog
+	behind []record.Entry // the first entry behind the bound, when it has been seen
 }
 
 // lost says what a reader did not find.
@@ -82,6 +85,7 @@ const (
 	stepped verdict = iota // there is a step
 	atEnd                  // everything in the log has been yielded
 	blocked                // shards are to finish first
+	ended                  // everything before the bound has been yielded or counted as lost
 )
 
 // entriesAtOnce bounds the entries that are read ahead of the reader.
@@ -206,7 +210,8 @@ func (w *walk) open(since int64) (verdict, lost, error) {
 			return blocked, lost{}, err
 		}
 		if len(w.ahead) == 0 {
-			return atEnd, lost{}, nil
+			v, gone := w.stop()
+			return v, gone, nil
 		}
 	}
 	first := w.ahead[0]
@@ -264,8 +269,39 @@ func (w *walk) look(from wal.Pos) error {
 	if err != nil {
 		return fmt.Errorf("read entries of segment %d: %w", from.Segment, err)
 	}
-	w.ahead, w.next = append(w.ahead, es...), next
+	within := w.bound.Within(es)
+	if len(within) < len(es) {
+		w.behind = es[len(within) : len(within)+1]
+	}
+	if w.bound.Excludes(next) {
+		next = w.bound.Until
+	}
+	w.ahead, w.next = append(w.ahead, within...), next
 	return nil
+}
+
+// stop says what it means that there is nothing more to read. A backlog ends
+// at its bound: what is missing then is lost, as soon as the log goes on behind
+// it, which tells whether there is less before it than there was.
+func (w *walk) stop() (verdict, lost) {
+	if w.bound == (Bound{}) {
+		return atEnd, lost{}
+	}
+	total := w.bound.Total
+	if len(w.behind) > 0 {
+		if before, ok := w.src.Before(w.behind[0].Pos.Segment); ok && w.behind[0].Pos.Segment > w.bound.Until.Segment {
+			total = min(total, before)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.led.passed >= total {
+		return ended, lost{}
+	}
+	if len(w.behind) == 0 {
+		return atEnd, lost{}
+	}
+	return ended, w.arrive(total, w.behind)
 }
 
 // window reads ahead for a window and says how many of the entries ahead make

@@ -21,32 +21,39 @@ type position struct {
 	oldest  time.Time // of what is pending; zero when nothing is, or when it is gone
 	segment uint64    // the first that is still needed
 	offset  uint32
+
+	backlogs int // that are delivered beside the newest data
 }
 
 // positionOf decodes the state that a remote's endpoint keeps with its cursor.
 func positionOf(store *record.Store, encoded []byte) (position, error) {
-	var state remotewrite.State
-	if err := state.Decode(encoded); err != nil {
+	var progress remotewrite.Progress
+	if err := progress.Decode(encoded); err != nil {
 		return position{}, err
 	}
-	low := state.Low()
-	p := position{final: state.Passed, segment: low.Segment, offset: low.Offset}
-	if total := store.Total(); total > p.final {
-		p.pending = total - p.final
-		var err error
-		if p.oldest, err = oldestPending(store, &state); err != nil {
+	low, total := progress.Low(), store.Total()
+	p := position{final: progress.Final(), pending: progress.Pending(total), segment: low.Segment, offset: low.Offset, backlogs: len(progress) - 1}
+	for i := range progress {
+		if progress[i].Pending(total) == 0 {
+			continue
+		}
+		oldest, err := oldestPending(store, &progress[i])
+		if err != nil {
 			return position{}, err
+		}
+		if p.oldest.IsZero() || !oldest.IsZero() && oldest.Before(p.oldest) {
+			p.oldest = oldest
 		}
 	}
 	return p, nil
 }
 
-// oldestPending is the time of the oldest entry that is not final for every
-// shard; zero when there is none.
-func oldestPending(store *record.Store, state *remotewrite.State) (time.Time, error) {
-	low := slices.MinFunc(state.Ats, remotewrite.At.Compare)
-	span := state.Spans[0]
-	for _, s := range state.Spans {
+// oldestPending is the time of the oldest entry of a stretch that is not final
+// for every shard; zero when there is none.
+func oldestPending(store *record.Store, stretch *remotewrite.Stretch) (time.Time, error) {
+	low := slices.MinFunc(stretch.Ats, remotewrite.At.Compare)
+	span := stretch.Spans[0]
+	for _, s := range stretch.Spans {
 		if s.Start.Segment == low.Segment && s.Start.Offset == low.Span {
 			span = s
 		}
@@ -58,7 +65,7 @@ func oldestPending(store *record.Store, state *remotewrite.State) (time.Time, er
 		if err != nil {
 			return time.Time{}, fmt.Errorf("read log at %s: %w", at, err)
 		}
-		for _, e := range entries {
+		for _, e := range stretch.Bound.Within(entries) {
 			if e.Pos.Segment != span.Start.Segment || e.Pos.Offset >= span.End.Offset { // after the span: all of it is pending
 				if oldest == 0 {
 					oldest = e.Time
@@ -76,7 +83,7 @@ func oldestPending(store *record.Store, state *remotewrite.State) (time.Time, er
 				oldest = e.Time
 			}
 		}
-		if next == at {
+		if next == at || stretch.Bound.Excludes(next) {
 			break
 		}
 		at = next
@@ -92,6 +99,9 @@ func printPosition(out io.Writer, name string, p position, now time.Time) {
 	fmt.Fprintf(out, "remote %s: %d samples final, %d pending", name, p.final, p.pending)
 	if !p.oldest.IsZero() {
 		fmt.Fprintf(out, ", the oldest %s old", max(0, now.Sub(p.oldest)).Round(time.Second))
+	}
+	if p.backlogs > 0 {
+		fmt.Fprintf(out, ", in %d backlogs beside the newest data", p.backlogs)
 	}
 	fmt.Fprintf(out, "; keeps segment %d from offset %d on\n", p.segment, p.offset)
 }

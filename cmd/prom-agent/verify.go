@@ -59,14 +59,11 @@ func checkLog(out io.Writer, store *record.Store, all *damages, segment func(rec
 
 // pointsOf are the positions in the state that a remote's endpoint keeps with its cursor.
 func pointsOf(encoded []byte) (all []wal.Pos, err error) {
-	var state remotewrite.State
-	if err := state.Decode(encoded); err != nil {
+	var progress remotewrite.Progress
+	if err := progress.Decode(encoded); err != nil {
 		return nil, err
 	}
-	for _, s := range state.Spans {
-		all = append(all, s.Start, s.End)
-	}
-	return all, nil
+	return progress.Positions(), nil
 }
 
 // damages sums up damage.

@@ -51,6 +51,7 @@ func (r *receiver) mustHaveRest(l *testLog, lost int) {
 }
 
 func TestWhatRetentionTakesFromARemoteIsCounted(t *testing.T) {
+	t.Parallel()
 	l := openBoundedLog(t, t.TempDir(), 1<<20)
 	l.noise = true
 	g := newGate(503)
@@ -74,6 +75,7 @@ func TestWhatRetentionTakesFromARemoteIsCounted(t *testing.T) {
 }
 
 func TestWhatCannotBeReadIsCountedAndTheRestArrives(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	l.noise = true

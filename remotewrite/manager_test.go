@@ -63,8 +63,10 @@ func soon(t testing.TB, what string, most time.Duration, f func()) {
 }
 
 func TestNothingIsLostOverARestartWhileTheReceiverIsDown(t *testing.T) {
+	t.Parallel()
 	for _, message := range bothMessages {
 		t.Run(message, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			l := openLog(t, dir)
 			g := newGate(204)
@@ -129,6 +131,7 @@ func TestTheEndDeliversWhatIsLeft(t *testing.T) {
 }
 
 func TestTheFlushDeadlineHoldsWithADeadReceiver(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name  string
 		flush time.Duration
@@ -153,6 +156,7 @@ func TestTheFlushDeadlineHoldsWithADeadReceiver(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			l := openLog(t, dir)
 			cfg := remoteConfig(t, tc.dead(t))
@@ -217,6 +221,7 @@ func endpoints(m *testManager) (out []*Endpoint) {
 }
 
 func TestReloadsKeepWhatHasNotChangedAndEveryPosition(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		change func(*Config)
@@ -239,6 +244,7 @@ func TestReloadsKeepWhatHasNotChangedAndEveryPosition(t *testing.T) {
 		{"the path of the URL", func(c *Config) { c.URL = c.URL.JoinPath("/elsewhere") }, false, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			l := openLog(t, t.TempDir())
 			g := newGate(204)
 			r := newReceiver(t, g.answer)
@@ -270,7 +276,7 @@ func TestReloadsKeepWhatHasNotChangedAndEveryPosition(t *testing.T) {
 			if !tc.same {
 				next = g.next(next)
 			}
-			soon(t, "the reload", time.Second, func() { m.apply(next) })
+			soon(t, "the reload", 5*time.Second, func() { m.apply(next) })
 			for range 5 {
 				l.scrape(a)
 			}
@@ -412,6 +418,7 @@ func TestPositionsFollowTheirBlocksOfTheSameURL(t *testing.T) {
 }
 
 func TestAnEditedURLTakesThePositionOver(t *testing.T) {
+	t.Parallel()
 	l := openLog(t, t.TempDir())
 	g := newGate(503)
 	r := newReceiver(t, g.answer)
@@ -505,6 +512,7 @@ func TestAChangedClientIsTriedAtOnce(t *testing.T) {
 }
 
 func TestABacklogIsDeliveredInOrder(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	g := newGate(503)
@@ -559,6 +567,7 @@ func TestIdentityIsTheNameOrTheURLAndTenant(t *testing.T) {
 }
 
 func TestTheEndWaitsForRequestsUnderWayThoughOthersFail(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	begun, answer := make(chan struct{}), make(chan struct{})

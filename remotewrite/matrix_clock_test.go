@@ -23,6 +23,7 @@ import (
 // and TestAClockThatWasAheadDoesNotCallForShards have what a clock that was
 // ahead must not cost.
 func TestSteppingClocks(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	at := func(d time.Duration) int64 { return now.Add(d).UnixMilli() }
 	type phase struct {

@@ -12,6 +12,7 @@ import (
 // for it. TestADeadRemoteDoesNotDisturbAnother has one other, and
 // TestAHangingDiskHoldsUpNothingButTheReload the disk instead of a remote.
 func TestADeadRemoteAmongFour(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name    string
 		fault   func(*front)

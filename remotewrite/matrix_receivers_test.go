@@ -249,6 +249,7 @@ var cells = []cell{
 // good, the order per series holds, samples come twice only where the fault
 // makes that unavoidable, and the counters add up.
 func TestReceiverFaults(t *testing.T) {
+	t.Parallel()
 	for _, c := range cells {
 		for _, message := range bothMessages {
 			if c.messages == nil || slices.Contains(c.messages, message) {

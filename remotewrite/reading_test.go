@@ -43,6 +43,7 @@ func openLogWith(t *testing.T, o wal.Options) *testLog {
 }
 
 func TestReadErrorThatPassesLosesNothing(t *testing.T) {
+	t.Parallel()
 	disk := waltest.New()
 	l := openLogOn(t, disk, 0)
 	g := newGate(503)
@@ -68,6 +69,7 @@ func TestReadErrorThatPassesLosesNothing(t *testing.T) {
 }
 
 func TestWhatRetentionTakesUnderTheReaderIsNotDamage(t *testing.T) {
+	t.Parallel()
 	l := openLogOn(t, waltest.New(), 1<<20)
 	l.noise = true
 	g := newGate(503)

@@ -86,6 +86,7 @@ func (l *testLog) onDisk(t *testing.T, disk *waltest.FS) *testLog {
 }
 
 func TestBlocksThatHaveSwappedPlacesGoOnAfterARestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	f := newFork(t)
@@ -142,6 +143,7 @@ func TestAnEditedURLRepeatsNothing(t *testing.T) {
 }
 
 func TestRemotesEditedTogetherKeepTheirPositions(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name    string
 		edit    func(a, b *Config)
@@ -167,6 +169,7 @@ func TestRemotesEditedTogetherKeepTheirPositions(t *testing.T) {
 		}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			l := openLog(t, dir)
 			g := newGate(503)
@@ -268,6 +271,7 @@ func startLogged(l *testLog, cfgs ...Config) (*testManager, *logged) {
 }
 
 func TestWhatARemoteThatIsGoneHasNotGotIsSaid(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	f := newFork(t)
@@ -366,42 +370,46 @@ func TestPositionsStayWithTheirRemotesThoughTheDiskFails(t *testing.T) {
 
 // From the moment that a reload has its order on disk, a kill mixes up nothing.
 func TestAKillWhileBlocksMoveLosesNoPosition(t *testing.T) {
+	t.Parallel()
 	for at := range 5 {
-		disk := waltest.New()
-		l := openLogWith(t, wal.Options{FS: disk, SyncInterval: time.Millisecond})
-		f := newFork(t)
-		a, b := f.remote("a"), f.remote("b")
-		m := startManager(l, patience, a, b)
-		target := testTarget("x", 100)
-		f.set("b", 503)
-		for range 5 {
-			l.scrape(target)
-		}
-		eventually(t, "one is behind", func() bool { s := m.Status(); return s[0].BehindSamples == 0 && s[1].BehindSamples > 0 })
-		eventually(t, "the position is written", func() bool { return passed(t, disk, a.Identity()) == l.store.Total() })
-		synced, n := false, 0
-		disk.SetFault(func(op waltest.Op) *waltest.Fault {
-			switch {
-			case !strings.Contains(op.Name, "/cursors"):
-				return nil
-			case !synced:
-				synced = op.Kind == waltest.SyncDir // the order is on disk
-				return nil
+		t.Run(fmt.Sprintf("after %d operations", at), func(t *testing.T) {
+			t.Parallel()
+			disk := waltest.New()
+			l := openLogWith(t, wal.Options{FS: disk, SyncInterval: time.Millisecond})
+			f := newFork(t)
+			a, b := f.remote("a"), f.remote("b")
+			m := startManager(l, patience, a, b)
+			target := testTarget("x", 100)
+			f.set("b", 503)
+			for range 5 {
+				l.scrape(target)
 			}
-			if n++; n <= at {
-				return nil
-			}
-			return &waltest.Fault{Err: syscall.EIO}
+			eventually(t, "one is behind", func() bool { s := m.Status(); return s[0].BehindSamples == 0 && s[1].BehindSamples > 0 })
+			eventually(t, "the position is written", func() bool { return passed(t, disk, a.Identity()) == l.store.Total() })
+			synced, n := false, 0
+			disk.SetFault(func(op waltest.Op) *waltest.Fault {
+				switch {
+				case !strings.Contains(op.Name, "/cursors"):
+					return nil
+				case !synced:
+					synced = op.Kind == waltest.SyncDir // the order is on disk
+					return nil
+				}
+				if n++; n <= at {
+					return nil
+				}
+				return &waltest.Fault{Err: syscall.EIO}
+			})
+			m.apply(b, a)
+			after := disk.Kill()
+			m.stop()
+			f.set("b", 0)
+			l = l.onDisk(t, after)
+			m = startManager(l, patience, b, a)
+			m.delivered()
+			f.mustHaveAllOnceRepeated(l.want, "a", "b")
+			m.stop()
 		})
-		m.apply(b, a)
-		after := disk.Kill()
-		m.stop()
-		f.set("b", 0)
-		l = l.onDisk(t, after)
-		m = startManager(l, patience, b, a)
-		m.delivered()
-		f.mustHaveAllOnceRepeated(l.want, "a", "b")
-		m.stop()
 	}
 }
 

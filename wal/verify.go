@@ -102,8 +102,10 @@ func (l *Log) VerifyHead(file SegmentFile) (d Damage, bad bool, err error) {
 	}
 	defer release()
 	var b [segmentHeader]byte
-	if _, err := f.ReadAt(b[:], 0); err != nil {
+	if _, err := f.ReadAt(b[:], 0); err != nil && !lostBytes(err) {
 		return d, false, fmt.Errorf("read header of segment %d: %w", file.ID, err)
+	} else if err != nil { // it could be read when the log was opened
+		return Damage{File: file.Path, What: fmt.Sprintf("the header cannot be read any more: %v", err)}, true, nil
 	}
 	if [4]byte(b[44:]) == [4]byte{} {
 		return d, false, nil

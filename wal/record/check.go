@@ -229,9 +229,15 @@ func (k *checker) frame(in *inFile, h wal.Header) error {
 		in.entries = append(in.entries, h)
 		return nil
 	}
+	var err error
+	if h.Kind != wal.Anchor { // of a kind to come: readers pass it by
+		if k.loader.body, err = k.s.log.Read(h, k.loader.body); err != nil {
+			return in.damaged(h, h.Pos.Offset, "a frame of an unknown kind", err)
+		}
+		return nil
+	}
 	in.seg.Anchors++
 	in.seg.AnchorBytes += size
-	var err error
 	if k.loader.body, err = k.s.log.Read(h, k.loader.body); err == nil {
 		var b *template.Block
 		if b, err = DecodeAnchor(k.loader.body); err == nil {

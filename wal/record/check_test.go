@@ -273,3 +273,133 @@ func TestPositionsThatPointAtNothingAreNamed(t *testing.T) {
 		}
 	})
 }
+
+func TestSegmentThatIsWrittenOrDeletedMeanwhileIsNoDamage(t *testing.T) {
+	disk := smallLogIn(t)
+	names := slices.DeleteFunc(disk.Names(), func(n string) bool { return !strings.HasSuffix(n, ".seg") })
+	oldest, newest := names[0], names[2]
+	whole, err := disk.ReadFile(newest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		begin  int // bytes of the newest segment at the start
+		during func(*waltest.FS)
+		after  time.Duration
+		sound  bool
+		grows  bool
+		count  int // of segments
+	}{
+		{"the rest of a group comes", len(whole) - 5, func(d *waltest.FS) { d.WriteFile(newest, whole) }, 50 * time.Millisecond, true, true, 3},
+		{"the rest of a header comes", 20, func(d *waltest.FS) { d.WriteFile(newest, whole) }, 50 * time.Millisecond, true, true, 3},
+		{"the newest goes", len(whole) - 5, func(d *waltest.FS) { d.Remove(newest) }, 50 * time.Millisecond, true, true, 3},
+		{"the oldest goes", len(whole), func(d *waltest.FS) { d.Remove(oldest) }, 0, true, false, 2},
+		{"nothing comes", len(whole) - 5, func(*waltest.FS) {}, 0, false, false, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := copied(t, disk, newest, whole[:c.begin])
+				l, err := wal.Open("/data", wal.Options{FS: d, NoLock: true, SyncInterval: time.Minute})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				if c.after == 0 {
+					c.during(d)
+				} else {
+					time.AfterFunc(c.after, func() { c.during(d) })
+				}
+				var damages []wal.Damage
+				sum, err := NewStore(l, Options{}).Check(Check{Damage: func(d wal.Damage) error { damages = append(damages, d); return nil }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(damages) == 0 != c.sound || sum.Growing != c.grows || sum.Segments != c.count {
+					t.Errorf("%+v, damaged: %+v", sum, damages)
+				}
+			})
+		})
+	}
+}
+
+// smallLogIn is smallLog outside of a bubble.
+func smallLogIn(t *testing.T) (disk *waltest.FS) {
+	synctest.Test(t, func(t *testing.T) { disk = smallLog(t) })
+	return disk
+}
+
+func TestCheckEndsWithTheErrorOfWhoIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := smallLog(t)
+		name := disk.Names()[0]
+		b, err := disk.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[50] ^= 1
+		enough := errors.New("enough")
+		for what, c := range map[string]Check{
+			"segment": {Segment: func(Segment) error { return enough }},
+			"damage":  {Damage: func(wal.Damage) error { return enough }},
+		} {
+			l, err := wal.Open("/data", wal.Options{FS: copied(t, disk, name, b), NoLock: true, SyncInterval: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := NewStore(l, Options{}).Check(c); !errors.Is(err, enough) {
+				t.Errorf("%s: got %v", what, err)
+			}
+			l.Close()
+		}
+	})
+}
+
+func TestDiskThatCannotBeReadNowEndsACheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := smallLog(t)
+		l, err := wal.Open("/data", wal.Options{FS: disk, NoLock: true, SyncInterval: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		disk.SetFault(func(op waltest.Op) *waltest.Fault {
+			if op.Kind == waltest.Open {
+				return &waltest.Fault{Err: syscall.EMFILE}
+			}
+			return nil
+		})
+		if _, err := NewStore(l, Options{}).Check(Check{}); !errors.Is(err, syscall.EMFILE) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// What the medium does not give is lost as what does not check is.
+func TestBytesThatTheMediumHasLostAreNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := smallLog(t)
+		whole := lookInto(t, disk, nil)
+		names := disk.Names()
+		for _, name := range names {
+			if !strings.HasSuffix(name, ".seg") {
+				continue
+			}
+			b, err := disk.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for at := int64(0); at < int64(len(b)); at += 7 {
+				d := copied(t, disk, "", nil)
+				d.SetFault(func(op waltest.Op) *waltest.Fault {
+					if op.Kind == waltest.Read && op.Name == name && op.Off <= at && at < op.Off+int64(op.Len) {
+						return &waltest.Fault{Err: syscall.EIO}
+					}
+					return nil
+				})
+				f := lookInto(t, d, nil)
+				f.holdTo(t, fmt.Sprintf("byte %d of %s", at, name), name, whole.times, !strings.Contains(name, "2.seg"))
+			}
+		}
+	})
+}

@@ -51,7 +51,6 @@ func (r *receiver) mustHaveRest(l *testLog, lost int) {
 }
 
 func TestWhatRetentionTakesFromARemoteIsCounted(t *testing.T) {
-	t.Parallel()
 	l := openBoundedLog(t, t.TempDir(), 1<<20)
 	l.noise = true
 	g := newGate(503)

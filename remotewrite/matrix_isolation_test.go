@@ -81,6 +81,9 @@ func TestADeadRemoteAmongFour(t *testing.T) {
 				soon(t, "a reload when "+change.name, bound, func() { m.apply(cfgs...) })
 				round("after a reload when " + change.name)
 			}
+			eventually(t, "the others' answers have arrived", func() bool {
+				return !slices.ContainsFunc(m.Status()[1:], func(s RemoteStatus) bool { return s.BehindSamples > 0 })
+			})
 			for i, cfg := range cfgs[1:] {
 				got := m.accountOf(cfg.RemoteName, good[len(good)-1-i], false)
 				if got.behind != 0 || got.failed != 0 || got.lost != 0 {

@@ -69,7 +69,6 @@ func TestReadErrorThatPassesLosesNothing(t *testing.T) {
 }
 
 func TestWhatRetentionTakesUnderTheReaderIsNotDamage(t *testing.T) {
-	t.Parallel()
 	l := openLogOn(t, waltest.New(), 1<<20)
 	l.noise = true
 	g := newGate(503)

@@ -35,6 +35,7 @@ type ownRemote struct {
 	name        string
 	limit       units.Base2Bytes // bytes per second; 0: none
 	start       string
+	newestFirst bool
 }
 
 // Where a remote begins that has no position yet.
@@ -135,6 +136,10 @@ func (o *own) readRemotes(path string, v *yaml.Node) error {
 				}
 				return err
 			},
+			"newest_first": func(path string, v *yaml.Node) (err error) {
+				r.newestFirst, err = boolean(path, v)
+				return err
+			},
 		})
 		switch {
 		case err != nil:
@@ -155,6 +160,14 @@ func scalar(path string, v *yaml.Node) (string, error) {
 		return "", fmt.Errorf("line %d: %s must be a text, is %s", v.Line, path, said(v))
 	}
 	return v.Value, nil
+}
+
+// boolean is true or false.
+func boolean(path string, v *yaml.Node) (b bool, err error) {
+	if v.Kind != yaml.ScalarNode || v.ShortTag() != "!!bool" || v.Decode(&b) != nil {
+		return false, fmt.Errorf("line %d: %s must be true or false, is %s", v.Line, path, said(v))
+	}
+	return b, nil
 }
 
 // bytesOf is a size such as 250KB, in units of 1024 as elsewhere in the file.
@@ -217,6 +230,7 @@ func (o *own) apply(remotes []remotewrite.Config) error {
 		}
 		remotes[i].MaxBytesPerSecond = int64(r.limit)
 		remotes[i].FromOldest = r.start == startOldest
+		remotes[i].NewestFirst = r.newestFirst
 	}
 	return nil
 }
@@ -231,10 +245,11 @@ func (o *own) yaml() (string, error) {
 		Name  string           `yaml:"name"`
 		Limit units.Base2Bytes `yaml:"max_bytes_per_second"`
 		Start string           `yaml:"start"`
+		First bool             `yaml:"newest_first"`
 	}
 	var remotes []remote
 	for _, r := range o.remotes {
-		remotes = append(remotes, remote{r.name, r.limit, r.start})
+		remotes = append(remotes, remote{r.name, r.limit, r.start, r.newestFirst})
 	}
 	b, err := yamlv2.Marshal(map[string]any{ownKey: map[string]any{"remotes": remotes}})
 	if err != nil {

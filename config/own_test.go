@@ -20,6 +20,7 @@ func TestOwnBlockSaysHowARemoteIsSentTo(t *testing.T) {
 	type want struct {
 		limit  int64
 		oldest bool
+		newest bool
 	}
 	for _, tt := range []struct {
 		name, block    string
@@ -30,12 +31,13 @@ func TestOwnBlockSaysHowARemoteIsSentTo(t *testing.T) {
 		{"an empty mapping", "prom_agent: {}\n", want{}, want{}},
 		{"no remotes", "prom_agent:\n  remotes:\n", want{}, want{}},
 		{"a remote without settings", "prom_agent: {remotes: [{name: central}]}\n", want{}, want{}},
-		{"settings without values", "prom_agent: {remotes: [{name: central, start: , max_bytes_per_second: }]}\n", want{}, want{}},
+		{"settings without values", "prom_agent: {remotes: [{name: central, start: , max_bytes_per_second: , newest_first: }]}\n", want{}, want{}},
 		{"both", "prom_agent:\n  remotes:\n  - name: central\n    max_bytes_per_second: 250KB # of the link\n    start: end\n  - name: spare\n    start: oldest\n",
 			want{limit: 250 << 10}, want{oldest: true}},
 		{"the other order", "prom_agent: {remotes: [{start: oldest, name: spare}, {max_bytes_per_second: 1MiB, name: central}]}\n", want{limit: 1 << 20}, want{oldest: true}},
 		{"quoted", "\"prom_agent\": {\"remotes\": [{\"name\": \"central\", \"max_bytes_per_second\": \"1B\"}]}\n", want{limit: 1}, want{}},
 		{"no limit", "prom_agent: {remotes: [{name: central, max_bytes_per_second: 0}, {name: spare, max_bytes_per_second: 0KB}]}\n", want{}, want{}},
+		{"the newest first", "prom_agent: {remotes: [{name: central, newest_first: true}, {name: spare, newest_first: false}]}\n", want{newest: true}, want{}},
 		{"a fraction", "prom_agent: {remotes: [{name: central, max_bytes_per_second: 1.5MB}]}\n", want{limit: 3 << 19}, want{}},
 		{"an anchor of elsewhere", "global: {external_labels: {x: &a 1KB}}\nprom_agent: {remotes: [{name: central, max_bytes_per_second: *a}]}\n", want{limit: 1 << 10}, want{}},
 	} {
@@ -43,7 +45,7 @@ func TestOwnBlockSaysHowARemoteIsSentTo(t *testing.T) {
 			for _, content := range []string{tt.block + twoRemotes, twoRemotes + tt.block} {
 				c := mustLoad(t, content)
 				for i, w := range []want{tt.central, tt.spare, {}} {
-					if got := (want{c.RemoteWrite[i].MaxBytesPerSecond, c.RemoteWrite[i].FromOldest}); got != w {
+					if got := (want{c.RemoteWrite[i].MaxBytesPerSecond, c.RemoteWrite[i].FromOldest, c.RemoteWrite[i].NewestFirst}); got != w {
 						t.Errorf("remote %d: got %+v, want %+v, of %q", i, got, w, content)
 					}
 				}
@@ -62,12 +64,12 @@ func TestOwnBlockSaysHowARemoteIsSentTo(t *testing.T) {
 }
 
 func TestOwnBlockIsShownWithItsDefaults(t *testing.T) {
-	c := mustLoad(t, twoRemotes+"prom_agent: {remotes: [{name: spare, max_bytes_per_second: 250KB}, {name: central, start: oldest}]}\n")
-	const want = "\nprom_agent:\n  remotes:\n  - name: spare\n    max_bytes_per_second: 250KiB\n    start: end\n  - name: central\n    max_bytes_per_second: 0B\n    start: oldest\n"
+	c := mustLoad(t, twoRemotes+"prom_agent: {remotes: [{name: spare, max_bytes_per_second: 250KB}, {name: central, start: oldest, newest_first: true}]}\n")
+	const want = "\nprom_agent:\n  remotes:\n  - name: spare\n    max_bytes_per_second: 250KiB\n    start: end\n    newest_first: false\n  - name: central\n    max_bytes_per_second: 0B\n    start: oldest\n    newest_first: true\n"
 	if !strings.HasSuffix(c.YAML(), want) {
 		t.Errorf("got %s\nwant at the end %s", c.YAML(), want)
 	}
-	for _, text := range []string{"spare: prometheus.WriteRequest to http://spare/, at most 250KiB/s\n", "central: prometheus.WriteRequest to http://central/, from the oldest record on\n"} {
+	for _, text := range []string{"spare: prometheus.WriteRequest to http://spare/, at most 250KiB/s\n", "central: prometheus.WriteRequest to http://central/, from the oldest record on, the newest first\n"} {
 		if !strings.Contains(c.Summary(), text) {
 			t.Errorf("no %q in %s", text, c.Summary())
 		}
@@ -98,6 +100,8 @@ func TestWrongOwnBlockIsRefusedWithLineKeyAndValue(t *testing.T) {
 		{"a limit that is no number", "prom_agent:\n  remotes:\n  - name: central\n    max_bytes_per_second: {}", []string{"line 4: prom_agent.remotes[0].max_bytes_per_second must be", "a mapping"}},
 		{"a boolean limit", "prom_agent:\n  remotes:\n  - name: central\n    max_bytes_per_second: true", []string{"line 4: prom_agent.remotes[0].max_bytes_per_second", `"true"`}},
 		{"an unknown start", "prom_agent:\n  remotes:\n  - name: central\n    start: begin", []string{"line 4: prom_agent.remotes[0].start", `"begin"`, "end", "oldest"}},
+		{"a boolean that is none", "prom_agent:\n  remotes:\n  - name: central\n    newest_first: 1", []string{"line 4: prom_agent.remotes[0].newest_first must be true or false", `"1"`}},
+		{"a boolean that is a list", "prom_agent:\n  remotes:\n  - name: central\n    newest_first: []", []string{"line 4: prom_agent.remotes[0].newest_first must be true or false", "a list"}},
 		{"a remote twice", "prom_agent:\n  remotes:\n  - name: central\n  - name: central", []string{`line 4: prom_agent.remotes[1].name: "central" stands there twice`}},
 		{"an unknown remote", "prom_agent:\n  remotes:\n  - name: central\n  - name: centrl", []string{`line 4: prom_agent.remotes[1].name: no remote_write block is named "centrl"`, `"central", "spare"`}},
 		{"the block twice", "prom_agent: {}\nglobal: {}\nprom_agent: {}", []string{`line 3: key "prom_agent" stands there twice`, "line 1"}},

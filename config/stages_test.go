@@ -184,7 +184,7 @@ remote_write:
   google_iam: {credentials_file: f}
 - url: http://defaults/
 prom_agent:
-  remotes: [{name: n, max_bytes_per_second: 1KB, start: oldest}]
+  remotes: [{name: n, max_bytes_per_second: 1KB, start: oldest, newest_first: true}]
 `)
 	r := c.RemoteWrite[0]
 	wantAllSet(t, r, "AzureAD", "GoogleIAM") // one way to authenticate at a time

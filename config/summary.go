@@ -29,6 +29,9 @@ func (c *Config) summarize() string {
 		if r.FromOldest {
 			b.WriteString(", from the oldest record on")
 		}
+		if r.NewestFirst {
+			b.WriteString(", the newest first")
+		}
 		b.WriteByte('\n')
 	}
 	if len(c.RemoteWrite) == 0 {

@@ -51,7 +51,7 @@ func TestLimitOfARemoteIsTakenShownAndLiftedByAReload(t *testing.T) {
 		}
 		return answer.Data.YAML
 	}
-	const want = "prom_agent:\n  remotes:\n  - name: central\n    max_bytes_per_second: 1B\n    start: oldest\n"
+	const want = "prom_agent:\n  remotes:\n  - name: central\n    max_bytes_per_second: 1B\n    start: oldest\n    newest_first: false\n"
 	if got := shown(); !strings.HasSuffix(got, want) {
 		t.Errorf("got %s", got)
 	}

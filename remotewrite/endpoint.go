@@ -15,7 +15,7 @@ import (
 const (
 	backlogAge    = 10 * time.Second       // data at least this much older than the newest is a backlog
 	persistEvery  = 250 * time.Millisecond // and measurements for the metrics
-	maxWaiting    = 1 << 17                // samples that wait in all shards' queues together
+	maxWaiting    = 1 << 18                // samples that wait in all shards' queues together
 	readPause     = time.Second            // after the log could not be read
 	inFlightGrace = time.Second            // for requests under way when a configuration changes, or others fail at the end
 )
@@ -45,6 +45,7 @@ type Endpoint struct {
 	wake   chan struct{}   // of the reader
 	resize bool            // configure has changed the bounds of the shards
 	sent   counts          // since the last measurement of the scaling
+	all    counts          // of samples, failed attempts and busy time, since the start
 	bound  Bound           // of a backlog
 
 	givenUp map[int]bool // shards that have ended before their time, at the end
@@ -53,6 +54,7 @@ type Endpoint struct {
 // counts are what the number of shards follows.
 type counts struct {
 	samples, dropped int
+	failed           int // attempts that were made again
 	busy             time.Duration
 	bytes            int // of requests, every attempt
 }
@@ -122,6 +124,9 @@ func (e *Endpoint) run(ctx context.Context) {
 	scaler := scaler{e: e, last: time.Now(), total: e.store.Total()}
 	tick := time.NewTicker(scaleInterval)
 	defer tick.Stop()
+	var ramp ramp
+	quick := time.NewTicker(rampInterval)
+	defer quick.Stop()
 	var sh sheet
 	delivered := false // all of a backlog
 	for ctx.Err() == nil && !delivered {
@@ -129,6 +134,14 @@ func (e *Endpoint) run(ctx context.Context) {
 		case <-tick.C:
 			if n := scaler.decide(time.Now()); n != len(crew.stop) {
 				crew = e.reshard(ctx, sending, crew, n)
+			}
+		case <-quick.C:
+			now := time.Now()
+			_, most := e.bounds()
+			if n := ramp.step(now, e.load(now), len(crew.stop), most); n != len(crew.stop) {
+				crew = e.reshard(ctx, sending, crew, n)
+				now = time.Now()
+				ramp.begin(now, e.load(now))
 			}
 		default:
 			if n, changed := e.bounded(len(crew.stop)); changed && n != len(crew.stop) {
@@ -395,6 +408,18 @@ func (e *Endpoint) behind(now time.Time) (samples uint64, age time.Duration) {
 		return samples, 0
 	}
 	return samples, max(0, now.Sub(time.UnixMilli(oldest)))
+}
+
+// load is what the ramp looks at.
+func (e *Endpoint) load(now time.Time) load {
+	waiting, _ := e.behind(now)
+	cfg := e.cfg.Load()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return load{
+		all: e.all, failing: e.failing.Load() > 0, waiting: waiting,
+		batch: cfg.Queue.MaxSamplesPerSend, backlog: e.walk.span.Kind == Window, limited: cfg.MaxBytesPerSecond > 0,
+	}
 }
 
 // scaler measures, and decides on the number of shards.

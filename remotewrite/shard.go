@@ -63,6 +63,7 @@ func (s *shard) run(ctx context.Context) {
 		}
 		e.mu.Lock()
 		e.sent.samples += b.samples()
+		e.all.samples += b.samples()
 		e.led.finished(s.number, time.Now())
 		e.persist()
 		e.mu.Unlock()
@@ -195,6 +196,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		took := time.Since(begin)
 		e.mu.Lock()
 		e.sent.busy += took
+		e.all.busy += took
 		e.sent.bytes += len(s.packed)
 		e.mu.Unlock()
 		if ctx.Err() != nil && err != nil {
@@ -222,6 +224,9 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 			e.lastRetry.Store(time.Now().Add(2 * wait).UnixNano())
 			e.replies.note(err, false, 0)
 			e.noteFailure(time.Now())
+			e.mu.Lock()
+			e.all.failed++
+			e.mu.Unlock()
 			e.complain("Failed to send batch, retrying", err)
 			e.failing.Add(1)
 			err := sleep(ctx, wait, reconfigured)

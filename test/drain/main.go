@@ -37,13 +37,14 @@ func main() {
 	interval := flag.Duration("interval", time.Second, "scrape interval")
 	outage := flag.Duration("outage", 5*time.Minute, "how long the receiver answers 503")
 	delay := flag.Duration("delay", 50*time.Millisecond, "how long the receiver takes for a request after that")
+	verbose := flag.Bool("v", false, "print the agent's log")
 	flag.Parse()
-	if err := run(*bin, *targets, *series, *interval, *outage, *delay); err != nil {
+	if err := run(*bin, *targets, *series, *interval, *outage, *delay, *verbose); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(bin string, targets, series int, interval, outage, delay time.Duration) error {
+func run(bin string, targets, series int, interval, outage, delay time.Duration, verbose bool) error {
 	dir, err := os.MkdirTemp("", "drain")
 	if err != nil {
 		return err
@@ -73,6 +74,9 @@ func run(bin string, targets, series int, interval, outage, delay time.Duration)
 	}
 	cmd := exec.Command(bin, "--agent", "--config.file="+file, "--storage.agent.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if verbose {
+		cmd.Stderr = os.Stderr
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}

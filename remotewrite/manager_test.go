@@ -512,7 +512,6 @@ func TestAChangedClientIsTriedAtOnce(t *testing.T) {
 }
 
 func TestABacklogIsDeliveredInOrder(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	g := newGate(503)

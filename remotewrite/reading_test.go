@@ -43,7 +43,6 @@ func openLogWith(t *testing.T, o wal.Options) *testLog {
 }
 
 func TestReadErrorThatPassesLosesNothing(t *testing.T) {
-	t.Parallel()
 	disk := waltest.New()
 	l := openLogOn(t, disk, 0)
 	g := newGate(503)

@@ -33,7 +33,8 @@ type loop struct {
 	env     *environment
 	failure *failureLog // nil: none
 
-	forced  atomic.Pointer[error] // fails every scrape without a request: too many targets
+	broken  error                 // why there is no fetcher
+	forced  atomic.Pointer[error] // fails every scrape without a request: too many targets, or broken
 	stop    chan struct{}         // closed when how is set
 	how     atomic.Int32
 	done    chan struct{}

@@ -298,6 +298,10 @@ func (m *Manager) collect(us []discovery.Update) {
 			into[u.Job] = map[string]group.Group{}
 		}
 		for _, g := range u.Groups {
+			if m.pools[u.Job] == nil && g.Len() == 0 { // nobody has heard of it
+				delete(into[u.Job], g.Source)
+				continue
+			}
 			into[u.Job][g.Source] = g
 		}
 	}
@@ -311,10 +315,28 @@ func (m *Manager) apply() {
 	pools := maps.Clone(m.pools)
 	m.mu.Unlock()
 	for job, groups := range pending {
-		if p := pools[job]; p != nil && len(groups) > 0 {
-			p.update(groups)
+		if p := pools[job]; p != nil && len(groups) > 0 && !p.update(groups) {
+			m.putBack(job, p, groups)
 		}
 	}
+}
+
+// putBack keeps groups for the next time, as far as no newer ones have come.
+func (m *Manager) putBack(job string, p *pool, groups map[string]group.Group) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pools[job] != p {
+		return
+	}
+	if m.pending[job] == nil {
+		m.pending[job] = map[string]group.Group{}
+	}
+	for source, g := range groups {
+		if _, newer := m.pending[job][source]; !newer {
+			m.pending[job][source] = g
+		}
+	}
+	m.wake()
 }
 
 func (m *Manager) stop() {

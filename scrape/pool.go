@@ -97,12 +97,16 @@ func (p *pool) running() []*loop {
 	return slices.Collect(maps.Values(p.loops))
 }
 
-// update takes over groups that have changed; a group without targets ends its source.
-func (p *pool) update(groups map[string]group.Group) {
-	p.changing.Lock()
+// update takes over groups that have changed; a group without targets ends its
+// source. False: the pool is being reloaded, which may take as long as a scrape;
+// try again later.
+func (p *pool) update(groups map[string]group.Group) bool {
+	if !p.changing.TryLock() {
+		return false
+	}
 	defer p.changing.Unlock()
 	if p.stopped {
-		return
+		return true
 	}
 	begin := time.Now()
 	built := map[string]*source{}
@@ -126,6 +130,7 @@ func (p *pool) update(groups map[string]group.Group) {
 		here = append(here, built[name].targets...)
 	}
 	p.sync(begin, gone, here)
+	return true
 }
 
 // build relabels the targets of a group.
@@ -174,12 +179,18 @@ func (p *pool) sync(begin time.Time, gone, here []*target) {
 			return false
 		}
 	})
+	p.mend()
 	for _, t := range here {
 		if l := p.loops[t.hash]; l != nil {
-			l.target.seen(t.from)
+			l.target.seen(t.found)
 			continue
 		}
 		p.start(t, nil)
+	}
+	for _, t := range gone { // of several that are one
+		if l := p.loops[t.hash]; l != nil && l.target.isFrom(t.found) {
+			p.seenElsewhere(l.target)
+		}
 	}
 	p.limit()
 	m := p.env.metrics
@@ -193,15 +204,44 @@ func (p *pool) sync(begin time.Time, gone, here []*target) {
 	m.syncLengths.WithLabelValues(p.cfg.Job).Observe(d)
 }
 
+// seenElsewhere makes what discovery says of the target that of a source which
+// has it. Both locks are held.
+func (p *pool) seenElsewhere(t *target) {
+	for _, s := range p.sources {
+		for _, other := range s.targets {
+			if other.hash == t.hash {
+				t.seen(other.found)
+				return
+			}
+		}
+	}
+}
+
 // start begins to scrape a target; m is what an earlier loop knew of it. Both locks are held.
 func (p *pool) start(t *target, m *memory) {
 	f, err := p.fetcherFor(t)
 	l := newLoop(t, p.rules, f, m, p.env, p.failure)
 	if err != nil {
+		l.broken = err
 		l.forced.Store(&err)
 	}
 	p.loops[t.hash] = l
 	go l.run()
+}
+
+// mend starts the loops anew that had no fetcher, where there is one now. Both
+// locks are held.
+func (p *pool) mend() {
+	for _, l := range p.loops {
+		if l.broken == nil {
+			continue
+		}
+		if _, err := p.fetcherFor(l.target); err == nil {
+			l.end(quiet)
+			p.stopping = append(p.stopping, l)
+			p.start(l.target, nil)
+		}
+	}
 }
 
 // fetcherFor is the job's fetcher, or one of the target's unix socket.
@@ -227,9 +267,12 @@ func (p *pool) limit() {
 		err = fmt.Errorf("target_limit exceeded (number of targets: %d, limit: %d)", n, p.cfg.TargetLimit)
 	}
 	for _, l := range p.loops {
-		if err != nil {
+		switch {
+		case l.broken != nil: // it cannot ask at all
+			l.forced.Store(&l.broken)
+		case err != nil:
 			l.forced.Store(&err)
-		} else {
+		default:
 			l.forced.Store(nil)
 		}
 	}
@@ -242,6 +285,12 @@ func (p *pool) reload(n *prepared) {
 	begin := time.Now()
 	p.changing.Lock()
 	defer p.changing.Unlock()
+	if p.stopped {
+		if n.failure != nil {
+			n.failure.close()
+		}
+		return
+	}
 	keep := p.cfg.keepsCache(n.cfg)
 	sources := map[string]*source{}
 	for name, s := range p.sources {
@@ -368,7 +417,7 @@ func (p *pool) stop() {
 
 // TargetStatus is an active target as the API shows it.
 type TargetStatus struct {
-	Discovered   labels.Labels
+	Discovered   func() labels.Labels // made when asked for
 	Labels       labels.Labels
 	URL          string
 	Health       Health
@@ -384,8 +433,8 @@ type TargetStatus struct {
 // PoolStatus is a job as the API shows it.
 type PoolStatus struct {
 	Job          string
-	Targets      []TargetStatus  // by URL
-	Dropped      []labels.Labels // discovered labels of dropped targets, as many as are to be kept
+	Targets      []TargetStatus         // by URL
+	Dropped      func() []labels.Labels // discovered labels of dropped targets, as many as are to be kept; made when asked for
 	DroppedCount int
 }
 
@@ -393,13 +442,15 @@ type PoolStatus struct {
 func (p *pool) status() PoolStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var b labelBuilder
-	s := PoolStatus{Job: p.cfg.Job}
+	cfg, sources := p.cfg, maps.Clone(p.sources)
+	s := PoolStatus{Job: cfg.Job, Dropped: func() []labels.Labels { return droppedOf(cfg, sources) }}
 	for _, l := range p.loops {
 		t := l.target
 		t.mu.Lock()
+		from := t.from
 		ts := TargetStatus{
-			Discovered: b.discovered(p.cfg, t.from), Labels: t.public, URL: t.url.Redacted(), Health: t.health, LastScrape: t.lastScrape,
+			Discovered: func() labels.Labels { return new(labelBuilder).discovered(cfg, from) },
+			Labels:     t.public, URL: t.url.Redacted(), Health: t.health, LastScrape: t.lastScrape,
 			LastDuration: t.lastDuration, Interval: t.interval, Timeout: t.timeout, Refused: t.complaints.total(), Metadata: l.memory.meta.list,
 		}
 		if t.lastError != nil {
@@ -411,15 +462,24 @@ func (p *pool) status() PoolStatus {
 	slices.SortFunc(s.Targets, func(a, b TargetStatus) int {
 		return cmp.Or(cmp.Compare(a.URL, b.URL), labels.Compare(a.Labels, b.Labels))
 	})
-	for _, name := range slices.Sorted(maps.Keys(p.sources)) {
-		src := p.sources[name]
+	for _, src := range sources {
 		s.DroppedCount += len(src.dropped)
-		for _, i := range src.dropped {
-			if p.cfg.KeepDroppedTargets > 0 && len(s.Dropped) >= p.cfg.KeepDroppedTargets {
-				break
-			}
-			s.Dropped = append(s.Dropped, b.discovered(p.cfg, discovered{src.group.Targets, int(i)}))
-		}
 	}
 	return s
+}
+
+// droppedOf are the discovered labels of the targets that relabelling has
+// dropped, by source, as many as the job keeps.
+func droppedOf(cfg *JobConfig, sources map[string]*source) (all []labels.Labels) {
+	var b labelBuilder
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
+		src := sources[name]
+		for _, i := range src.dropped {
+			if cfg.KeepDroppedTargets > 0 && len(all) >= cfg.KeepDroppedTargets {
+				return all
+			}
+			all = append(all, b.discovered(cfg, discovered{src.group.Targets, int(i)}))
+		}
+	}
+	return all
 }

@@ -44,6 +44,8 @@ type target struct {
 	hash     uint64 // of labels and URL: its identity within the job
 	kin      uint64 // likewise, but however often it is scraped
 
+	found discovered // as it was when this was made
+
 	complaints *complaints // shared with the target's next self after a reload
 
 	mu           sync.Mutex // guards what follows
@@ -131,7 +133,7 @@ func newTarget(lb *labelBuilder, c *JobConfig, rules relabel.Rules, d discovered
 	if strings.Contains(addr, "/") {
 		return nil, fmt.Errorf("%q is not a valid hostname", addr)
 	}
-	t := &target{from: d, health: HealthUnknown, complaints: &complaints{}}
+	t := &target{found: d, from: d, health: HealthUnknown, complaints: &complaints{}}
 	var err error
 	intervalText, timeoutText := lb.Get(model.ScrapeIntervalLabel), lb.Get(model.ScrapeTimeoutLabel)
 	if t.interval, err = duration("interval", intervalText); err != nil {
@@ -256,4 +258,11 @@ func (t *target) seen(d discovered) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.from = d
+}
+
+// isFrom says whether that is what discovery says of the target.
+func (t *target) isFrom(d discovered) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.from == d
 }

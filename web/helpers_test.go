@@ -44,18 +44,18 @@ func options(t testing.TB, c *calls) Options {
 	registry := prometheus.NewRegistry()
 	lastScrape := time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC)
 	pools := []scrape.PoolStatus{
-		{Job: "beta", Targets: []scrape.TargetStatus{{
-			Discovered: labels.FromStrings("__address__", "b:1"), Labels: labels.FromStrings("instance", "b:1", "job", "beta"),
+		{Job: "beta", Dropped: func() []labels.Labels { return nil }, Targets: []scrape.TargetStatus{{
+			Discovered: func() labels.Labels { return labels.FromStrings("__address__", "b:1") }, Labels: labels.FromStrings("instance", "b:1", "job", "beta"),
 			URL: "http://b:1/metrics", Health: "unknown", Interval: time.Minute, Timeout: 10 * time.Second,
 		}}},
-		{Job: "alpha", DroppedCount: 3, Dropped: []labels.Labels{labels.FromStrings("__address__", "gone:1")}, Targets: []scrape.TargetStatus{
+		{Job: "alpha", DroppedCount: 3, Dropped: func() []labels.Labels { return []labels.Labels{labels.FromStrings("__address__", "gone:1")} }, Targets: []scrape.TargetStatus{
 			{
-				Discovered: labels.FromStrings("__address__", "localhost:8080", "job", "alpha"), Labels: labels.FromStrings("instance", "localhost:8080", "job", "alpha"),
+				Discovered: func() labels.Labels { return labels.FromStrings("__address__", "localhost:8080", "job", "alpha") }, Labels: labels.FromStrings("instance", "localhost:8080", "job", "alpha"),
 				URL: "http://localhost:8080/metrics", Health: scrape.HealthUp, LastScrape: lastScrape, LastDuration: 250 * time.Millisecond,
 				Interval: 15 * time.Second, Timeout: 10 * time.Second,
 			},
 			{
-				Discovered: labels.FromStrings("__address__", "<a>:2"), Labels: labels.FromStrings("instance", "<a>:2", "job", "alpha"),
+				Discovered: func() labels.Labels { return labels.FromStrings("__address__", "<a>:2") }, Labels: labels.FromStrings("instance", "<a>:2", "job", "alpha"),
 				URL: "http://a:2/metrics", Health: "down", LastError: "connection refused", LastScrape: lastScrape,
 				Interval: 15 * time.Second, Timeout: 10 * time.Second,
 			},

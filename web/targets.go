@@ -58,14 +58,14 @@ func (s *Server) targets(r *http.Request) (any, *apiError) {
 		if active {
 			for _, t := range p.Targets {
 				out.Active = append(out.Active, activeTarget{
-					DiscoveredLabels: t.Discovered, Labels: t.Labels, ScrapePool: p.Job, ScrapeURL: t.URL, GlobalURL: s.globalURL(t.URL),
+					DiscoveredLabels: t.Discovered(), Labels: t.Labels, ScrapePool: p.Job, ScrapeURL: t.URL, GlobalURL: s.globalURL(t.URL),
 					LastError: t.LastError, LastScrape: t.LastScrape, LastScrapeDuration: t.LastDuration.Seconds(), Health: string(t.Health),
 					ScrapeInterval: model.Duration(t.Interval).String(), ScrapeTimeout: model.Duration(t.Timeout).String(),
 				})
 			}
 		}
 		if dropped {
-			for _, d := range p.Dropped {
+			for _, d := range p.Dropped() {
 				out.Dropped = append(out.Dropped, droppedTarget{d, p.Job})
 			}
 		}

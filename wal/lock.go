@@ -49,7 +49,7 @@ func lockNow(path string) (*os.File, error) {
 			if try++; try == 3 {
 				return nil, err
 			}
-			time.Sleep(10 * time.Millisecond) // InUse of somebody who looks at the log takes it for a moment
+			time.Sleep(time.Millisecond) // InUse of somebody who looks at the log takes it for a moment
 			continue
 		}
 		// Between the two calls its holder may have ended and removed it: then

@@ -69,7 +69,8 @@ func smallLog(t testing.TB) *waltest.FS {
 	return disk
 }
 
-// copied is a disk of the same files, but for one.
+// copied is a disk of the same files, but for one. When that is a segment, the
+// positions are left out.
 func copied(t testing.TB, disk *waltest.FS, name string, b []byte) *waltest.FS {
 	t.Helper()
 	other := waltest.New()
@@ -77,6 +78,9 @@ func copied(t testing.TB, disk *waltest.FS, name string, b []byte) *waltest.FS {
 		t.Fatal(err)
 	}
 	for _, n := range disk.Names() {
+		if strings.HasSuffix(name, ".seg") && !strings.HasSuffix(n, ".seg") {
+			continue // the positions are of no interest
+		}
 		content := b
 		if n != name {
 			var err error
@@ -226,13 +230,9 @@ func TestEveryTruncationIsNamedWithWhatItCosts(t *testing.T) {
 			newest := strings.Contains(name, "3.seg")
 			for n := range len(b) {
 				f := lookInto(t, copied(t, disk, name, b[:n]), nil)
-				if newest { // the positions say that there was more
-					f.damages = slices.DeleteFunc(f.damages, func(d wal.Damage) bool { return strings.Contains(d.What, "is beyond the log's end") })
-					if len(f.damages) == 0 {
-						continue // nothing is left of a group, or of the file
-					}
+				if newest && len(f.damages) == 0 {
+					continue // nothing is left of a group, or of the file
 				}
-				f.damages = slices.DeleteFunc(f.damages, func(d wal.Damage) bool { return strings.Contains(d.What, "beyond its segment's end") })
 				f.holdTo(t, fmt.Sprintf("%d bytes of %s", n, name), name, whole.times, newest || strings.Contains(name, "1.seg") && n < 48) // without its header nobody knows how many there were before the second
 			}
 		}

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +47,10 @@ type key struct {
 	namespace, name string
 }
 
+// own is the key in memory of its own: names are pieces of objects, which a map
+// that keeps one would keep with it for as long as it has the key.
+func (k key) own() key { return key{k.kind, strings.Clone(k.namespace), strings.Clone(k.name)} }
+
 // part finds the groups of the objects of one kind, in one namespace or all.
 //
 // What a group is made of is noted while it is built: each object that was
@@ -66,9 +71,10 @@ type part struct {
 	made  map[key]*built
 	used  map[key]struct{} // looked up for the group that is being built
 
-	mu    sync.Mutex // guards what follows
+	wake  chan struct{} // something is dirty
+	mu    sync.Mutex    // guards what follows
+	live  bool          // all that is watched has been listed
 	dirty map[key]time.Time
-	wake  chan struct{}
 }
 
 // built is a group that was built.
@@ -117,7 +123,7 @@ func (p *part) run(ctx context.Context, watched *watch.Cluster, up chan<- []grou
 		}))
 		return &noted{p, kind, store}
 	}
-	p.prepare(use)
+	main := p.prepare(use)
 	for _, s := range stores {
 		select {
 		case <-s.Synced():
@@ -125,6 +131,15 @@ func (p *part) run(ctx context.Context, watched *watch.Cluster, up chan<- []grou
 			return
 		}
 	}
+	// From here on changes are noted; what there was before is looked at whole.
+	p.mu.Lock()
+	p.live = true
+	p.mu.Unlock()
+	main.store.Range(func(o object.Object) bool {
+		m := o.Base()
+		p.touch(key{p.main, m.Namespace, m.Name})
+		return true
+	})
 	for {
 		select {
 		case <-p.wake:
@@ -154,7 +169,7 @@ func event(old, now object.Object) string {
 }
 
 // prepare chooses what is watched for the role, and how its groups are built.
-func (p *part) prepare(use func(object.Kind, string, Selector, func(string)) *noted) {
+func (p *part) prepare(use func(object.Kind, string, Selector, func(string)) *noted) (main *noted) {
 	cfg, at := p.cfg, p.cfg.AttachMetadata
 	b := &builder{
 		attach: attach{node: at.Node, namespace: at.Namespace, deployment: at.Deployment, job: at.Job, cronJob: at.CronJob},
@@ -165,7 +180,8 @@ func (p *part) prepare(use func(object.Kind, string, Selector, func(string)) *no
 	}
 	watchMain := func(kind object.Kind, r Role) {
 		p.main = kind
-		p.objects = use(kind, p.namespace, cfg.selector(r), counted(r)).store
+		main = use(kind, p.namespace, cfg.selector(r), counted(r))
+		p.objects = main.store
 	}
 	if at.Namespace && cfg.Role != RoleNode {
 		b.namespaces = use(object.KindNamespace, "", Selector{}, nil)
@@ -211,12 +227,16 @@ func (p *part) prepare(use func(object.Kind, string, Selector, func(string)) *no
 		p.build = func(o object.Object) (group.Group, bool) { return always(b.ingress(o.(*object.Ingress))) }
 		watchMain(object.KindIngress, RoleIngress)
 	}
+	return main
 }
 
 // touch notes that an object has changed.
 func (p *part) touch(k key) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.live {
+		return
+	}
 	if _, known := p.dirty[k]; !known {
 		p.dirty[k] = time.Now()
 	}
@@ -295,15 +315,18 @@ func (p *part) note(k key) {
 		return
 	}
 	if m == nil {
+		k = k.own()
 		m = &built{of: k}
 		p.made[k] = m
 	}
 	m.uses = m.uses[:0]
 	for u := range p.used {
-		if p.users[u] == nil {
-			p.users[u] = map[*built]struct{}{}
+		by := p.users[u]
+		if by == nil {
+			by = map[*built]struct{}{}
+			p.users[u.own()] = by
 		}
-		p.users[u][m] = struct{}{}
+		by[m] = struct{}{}
 		m.uses = append(m.uses, u)
 	}
 }

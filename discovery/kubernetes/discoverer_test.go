@@ -81,6 +81,12 @@ type found struct {
 // discover runs the discoverer of a config until the test ends, or stop is called.
 func (w *world) discover(text string) *found {
 	w.t.Helper()
+	return w.run(w.discoverer(text))
+}
+
+// discoverer is that of a config.
+func (w *world) discoverer(text string) *Discoverer {
+	w.t.Helper()
 	var cfg SDConfig
 	if err := yaml.UnmarshalStrict([]byte(text), &cfg); err != nil {
 		w.t.Fatal(err)
@@ -89,6 +95,10 @@ func (w *world) discover(text string) *found {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return d
+}
+
+func (w *world) run(d *Discoverer) *found {
 	f := &found{t: w.t, groups: map[string]group.Group{}, sent: map[string]int{}}
 	up := make(chan []group.Group)
 	ctx, cancel := context.WithCancel(context.Background())

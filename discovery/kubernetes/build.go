@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"fmt"
 	"log/slog"
 	"sync"
 
@@ -31,6 +32,7 @@ type builder struct {
 	names                                *names // nil: none are remembered
 	log                                  *slog.Logger
 	warned                               sources
+	cut                                  sources // whose targets are too many
 }
 
 // source is the source of the group that the object of that kind and name has.
@@ -50,6 +52,36 @@ func source(kind object.Kind, namespace, name string) string {
 		return "ingress/" + namespace + "/" + name
 	}
 	return ""
+}
+
+// maxTargets is how many targets a group made of products can have: addresses
+// times ports, pods times their ports. One object of 1.5 MB would otherwise be
+// good for a billion.
+const maxTargets = 100_000
+
+// count is how many targets a group has.
+type count struct {
+	n   int  // at most maxTargets
+	cut bool // there would be more
+}
+
+// add counts a times b targets; false: they are too many to count them all.
+func (c *count) add(a, b int) bool {
+	if more := int64(a) * int64(b); more > int64(maxTargets-c.n) {
+		c.n, c.cut = maxTargets, true
+		return false
+	}
+	c.n += a * b
+	return true
+}
+
+// warnTooMany says when targets of a source are left out.
+func (b *builder) warnTooMany(source string, c count) {
+	if !c.cut {
+		b.cut.forget(source)
+	} else if b.cut.first(source, "cut") {
+		b.log.Warn(fmt.Sprintf("Kubernetes object has more than %d targets; those beyond are left out", maxTargets), "source", source)
+	}
 }
 
 // grouped is the group of an object with these targets, none if there are 0.

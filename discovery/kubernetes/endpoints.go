@@ -16,16 +16,17 @@ const overCapacity = "endpoints.kubernetes.io/over-capacity"
 // declares and no endpoint has.
 func (b *builder) endpoints(e *object.Endpoints) group.Group {
 	b.warnOverCapacity(e)
-	n, targets := 0, 0
+	var targets count
+	n := 0
 	for i := range e.Subsets {
 		subset := &e.Subsets[i]
-		targets += len(subset.Ports) * addresses(subset)
+		targets.add(len(subset.Ports), addresses(subset))
 		if len(subset.Ports) > 0 {
 			n += addresses(subset)
 		}
 	}
-	t := &endpointsTargets{b: b, endpoints: e, plain: targets}
-	if targets > 0 {
+	t := &endpointsTargets{b: b, endpoints: e, plain: targets.n}
+	if targets.n > 0 {
 		t.service = find[object.Service](b.services, e.Namespace, e.Name)
 		t.namespace = b.namespace(e.Namespace)
 		t.members = make([]member, 0, n)
@@ -45,7 +46,7 @@ func (b *builder) endpoints(e *object.Endpoints) group.Group {
 				t.members = append(t.members, m)
 			}
 		}
-		t.extra = pods.uncovered(t.members, func(subset int, port int32) bool {
+		t.extra = pods.uncovered(&targets, t.members, func(subset int, port int32) bool {
 			for _, p := range e.Subsets[subset].Ports {
 				if p.Port == port {
 					return true
@@ -54,7 +55,9 @@ func (b *builder) endpoints(e *object.Endpoints) group.Group {
 			return false
 		})
 	}
-	return grouped(object.KindEndpoints, &e.Meta, t)
+	g := grouped(object.KindEndpoints, &e.Meta, t)
+	b.warnTooMany(g.Source, targets)
+	return g
 }
 
 func (b *builder) warnOverCapacity(e *object.Endpoints) {

@@ -22,15 +22,18 @@ func (b *builder) endpointSlice(e *object.EndpointSlice) group.Group {
 	if secondFamily(t.service, e) {
 		return grouped(object.KindEndpointSlice, &e.Meta, nil)
 	}
+	var targets count
 	for i := range e.Endpoints {
-		t.plain += len(e.Ports) * len(e.Endpoints[i].Addresses)
-		t.ends[i] = int32(t.plain)
+		targets.add(len(e.Ports), len(e.Endpoints[i].Addresses))
+		t.ends[i] = int32(targets.n)
 	}
-	if t.plain > 0 {
+	if t.plain = targets.n; t.plain > 0 {
 		t.namespace = b.namespace(e.Namespace)
-		t.resolve()
+		t.resolve(&targets)
 	}
-	return grouped(object.KindEndpointSlice, &e.Meta, t)
+	g := grouped(object.KindEndpointSlice, &e.Meta, t)
+	b.warnTooMany(g.Source, targets)
+	return g
 }
 
 // secondFamily says whether e has addresses of another family than the first
@@ -59,8 +62,9 @@ type sliceTargets struct {
 	plain     int // targets of endpoints
 }
 
-// resolve finds what is behind the endpoints.
-func (t *sliceTargets) resolve() {
+// resolve finds what is behind the endpoints. What more targets that are goes
+// into the count.
+func (t *sliceTargets) resolve(targets *count) {
 	e := t.slice
 	t.members = make([]member, 0, len(e.Endpoints))
 	pods := newPods(t.b)
@@ -79,7 +83,7 @@ func (t *sliceTargets) resolve() {
 		}
 		t.members = append(t.members, m)
 	}
-	t.extra = pods.uncovered(t.members, func(_ int, port int32) bool {
+	t.extra = pods.uncovered(targets, t.members, func(_ int, port int32) bool {
 		for i := range e.Ports {
 			if e.Ports[i].HasPort && e.Ports[i].Port == port {
 				return true

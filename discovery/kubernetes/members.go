@@ -65,8 +65,9 @@ func (p *pods) member(ref *object.Ref, part int, members []member) member {
 type declared struct{ member, container, port int32 }
 
 // uncovered lists the ports that the pods declare and no endpoint of theirs
-// has; covers says whether endpoints of that part have the port.
-func (p *pods) uncovered(members []member, covers func(part int, port int32) bool) []declared {
+// has, as far as they go into the count; covers says whether endpoints of that
+// part have the port.
+func (p *pods) uncovered(targets *count, members []member, covers func(part int, port int32) bool) []declared {
 	var found []declared
 	for _, s := range p.seen {
 		pod := members[s.member].pod
@@ -75,7 +76,7 @@ func (p *pods) uncovered(members []member, covers func(part int, port int32) boo
 		}
 		for i := range pod.Containers {
 			for j, port := range pod.Containers[i].Ports {
-				if !slices.ContainsFunc(s.parts, func(part int) bool { return covers(part, port.Port) }) {
+				if !slices.ContainsFunc(s.parts, func(part int) bool { return covers(part, port.Port) }) && targets.add(1, 1) {
 					found = append(found, declared{int32(s.member), int32(i), int32(j)})
 				}
 			}

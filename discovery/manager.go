@@ -13,7 +13,6 @@ import (
 	commonconfig "github.com/prometheus/common/config"
 	sd "github.com/prometheus/prometheus/discovery"
 
-	"promagent/discovery/group"
 	"promagent/discovery/kubernetes"
 )
 
@@ -40,6 +39,7 @@ type Manager struct {
 	jobs       map[string][]*provider // every job is a key
 	refreshes  map[refreshLabels]bool // label sets that refresh metrics may exist for
 	pending    pending
+	leaving    map[string]*leaving // by job: groups that go when their successors are there
 }
 
 // refreshLabels are the labels under which a refreshing discovery counts: its
@@ -80,6 +80,7 @@ func New(o Options) (*Manager, error) {
 		jobs:       map[string][]*provider{},
 		refreshes:  map[refreshLabels]bool{},
 		pending:    pending{},
+		leaving:    map[string]*leaving{},
 	}, nil
 }
 
@@ -167,13 +168,15 @@ func (m *Manager) apply(p *plan) bool {
 	m.generation++
 	for job, old := range m.jobs {
 		now, stays := p.jobs[job]
+		var ended []string
 		for _, pr := range old {
 			if !slices.Contains(now, pr) {
 				for _, g := range pr.groups {
-					m.pending.add(job, group.Group{Source: g.Source})
+					ended = append(ended, g.Source)
 				}
 			}
 		}
+		m.leaveLocked(job, ended, now)
 		if !stays {
 			m.pending.end(job)
 			m.metrics.DiscoveredTargets.DeleteLabelValues(job)

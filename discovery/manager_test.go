@@ -104,6 +104,54 @@ func TestRemovedProviderIsStoppedAndItsGroupsEndPromptly(t *testing.T) {
 	})
 }
 
+// A reload that edits a discovery must not stop the scrapes until its server
+// has answered.
+func TestGroupsOfAReplacedProviderStayUntilItsSuccessorSpeaks(t *testing.T) {
+	for name, tc := range map[string]struct {
+		after func(r *rig)
+		want  string
+	}{
+		"speaks": {func(r *rig) {
+			r.only(t, "y").finds(made("s", "2:80"))
+			r.settle()
+		}, "a: 2:80"},
+		"speaks of nothing": {func(r *rig) {
+			r.only(t, "y").finds()
+			r.settle()
+		}, "a:"},
+		"is silent":  {func(r *rig) { time.Sleep(leaveAtMost); r.settle() }, "a:"},
+		"is removed": {func(r *rig) { r.commit("a", ""); r.settle() }, "a:"},
+		"is replaced, too": {func(r *rig) {
+			r.commit("a", "z")
+			r.settle()
+			r.wantState("a: 1:80")
+			r.only(t, "z").finds(made("s", "3:80"))
+			r.settle()
+		}, "a: 3:80"},
+		"loses its job": {func(r *rig) { r.commit("b", "y"); r.settle() }, "b:"},
+		"comes to a job that has gone on": {func(r *rig) {
+			r.commit("a", "y", "b", "y")
+			r.only(t, "y").finds(made("s", "2:80"))
+			r.settle()
+		}, "a: 2:80; b: 2:80"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(r *rig) {
+				r.commit("a", "x")
+				r.only(t, "x").finds(made("s", "1:80"), made("t"))
+				r.settle()
+				r.commit("a", "y")
+				r.settle()
+				r.wantState("a: 1:80")
+				tc.after(r)
+				r.wantState(tc.want)
+				r.wantMetrics("prometheus_sd_discovered_targets", strings.Split(map[string]string{
+					"a: 2:80": "a 1", "a:": "a 0", "a: 3:80": "a 1", "b:": "b 0", "a: 2:80; b: 2:80": "a 1,b 1"}[tc.want], ",")...)
+			})
+		})
+	}
+}
+
 func TestRemovalInTheMiddleOfABurstIsNotThrottled(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.commit("a", "x", "b", "y")
@@ -596,6 +644,7 @@ func TestReaderEndsWithTheStateOfAllJobs(t *testing.T) {
 						time.Sleep(time.Duration(rnd.Int64N(int64(2 * time.Second))))
 					}
 				}
+				time.Sleep(leaveAtMost) // for discoveries that say nothing
 				r.settle()
 				var want []string
 				var counts []string

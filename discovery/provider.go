@@ -27,6 +27,7 @@ type provider struct {
 	refresh    refreshLabels
 
 	// Guarded by Manager.mu.
+	heard   bool                   // it has said something
 	jobs    []string               // that have its targets; none once it is out of force
 	groups  map[string]group.Group // by the discoverer's source; with Sources of Updates
 	targets int                    // in groups
@@ -161,6 +162,7 @@ func (m *Manager) update(pr *provider, groups []group.Group) {
 	m.metrics.ReceivedUpdates.Inc()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	pr.heard = true
 	changed := false
 	for _, g := range groups {
 		shown, news := pr.take(g)
@@ -173,6 +175,7 @@ func (m *Manager) update(pr *provider, groups []group.Group) {
 		}
 	}
 	for _, job := range pr.jobs {
+		changed = m.arrivedLocked(job, pr) || changed
 		if changed {
 			m.countLocked(job)
 		} else {

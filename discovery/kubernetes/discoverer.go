@@ -140,14 +140,16 @@ func (p *part) run(ctx context.Context, watched *watch.Cluster, up chan<- []grou
 		p.touch(key{p.main, m.Namespace, m.Name})
 		return true
 	})
-	for {
-		select {
-		case <-p.wake:
-		case <-ctx.Done():
-			return
+	for first := true; ; first = false {
+		if !first {
+			select {
+			case <-p.wake:
+			case <-ctx.Done():
+				return
+			}
 		}
 		groups := p.rebuild()
-		if len(groups) == 0 {
+		if len(groups) == 0 && !first { // at first even nothing is worth telling
 			continue
 		}
 		select {

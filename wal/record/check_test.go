@@ -203,7 +203,10 @@ func TestEveryFlippedBitIsNamedWithWhatItCosts(t *testing.T) {
 				continue // a position is like the other
 			}
 			for bit := range len(b) * 8 {
-				if !segment && bit%(8*4096) > 8*100 && bit%9973 != 0 { // the zeros behind a position
+				switch {
+				case !segment && bit%(8*4096) > 8*100 && bit%9973 != 0: // the zeros behind a position
+					continue
+				case (segment && !strings.Contains(name, "2.seg") || strings.HasSuffix(name, "/renames")) && bit%8 != bit/8%7: // one of a byte
 					continue
 				}
 				b[bit/8] ^= 1 << (bit % 8)

@@ -345,27 +345,32 @@ type RemoteStatus struct {
 func (m *Manager) Status() []RemoteStatus {
 	m.mu.Lock()
 	type entry struct {
-		cfg *Config
-		d   *delivery
+		cfg    *Config
+		d      *delivery
+		cursor *wal.Cursor
 	}
 	var all []entry
 	for _, r := range m.remotes {
-		all = append(all, entry{r.cfg, r.delivery})
+		all = append(all, entry{r.cfg, r.delivery, r.cursor})
 	}
 	m.mu.Unlock()
 	out := []RemoteStatus{}
 	now := time.Now()
 	for _, r := range all {
 		s := RemoteStatus{Name: r.cfg.RemoteName, URL: r.cfg.URL.Redacted(), Message: r.cfg.ProtobufMessage}
+		running := false
 		if d := r.d; d != nil {
-			a, running := d.demand(now)
-			if running {
+			var a demand
+			if a, running = d.demand(now); running {
 				s.Shards, s.Pending, s.Backlogs = a.shards, a.samples+a.exemplars, a.backlogs
 				s.Position = d.low()
 				s.BehindSamples, s.BehindSeconds, s.BehindBytes = a.behind, a.age.Seconds(), a.behindBytes
 			}
 			s.LostSamples, s.Failing = d.lost.Load(), a.failing
 			d.replies.read(&s, now)
+		}
+		if !running { // (yet): it is behind all the same
+			s.BehindSamples = pending(r.cursor, m.store.Total())
 		}
 		out = append(out, s)
 	}

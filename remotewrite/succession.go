@@ -300,6 +300,12 @@ func (m *Manager) undelivered(id string, c *wal.Cursor) uint64 {
 			return a.behind
 		}
 	}
+	return pending(c, m.store.Total())
+}
+
+// pending is how many of the log's total of samples the remote of a cursor has
+// not got, as the cursor says.
+func pending(c *wal.Cursor, total uint64) uint64 {
 	if c == nil {
 		return 0
 	}
@@ -307,5 +313,5 @@ func (m *Manager) undelivered(id string, c *wal.Cursor) uint64 {
 	if _, b, ok := c.Load(); !ok || p.Decode(b) != nil {
 		return 0
 	}
-	return p.Pending(m.store.Total())
+	return p.Pending(total)
 }

@@ -357,13 +357,29 @@ func (l *Log) loadCursors() (highest uint64, err error) {
 			continue
 		}
 		found = append(found, c)
-		highest = max(highest, c.low.Segment)
+		highest = max(highest, l.newestPoint(c))
 	}
 	found, err = l.loadRenames(found)
 	for _, c := range found {
 		l.cursors[c.name] = c
 	}
 	return highest, err
+}
+
+// newestPoint is the highest segment that a cursor speaks of.
+func (l *Log) newestPoint(c *Cursor) uint64 {
+	highest := c.low.Segment
+	if l.o.Points == nil {
+		return highest
+	}
+	points, err := l.o.Points(c.state)
+	if err != nil { // its owner will begin elsewhere
+		return highest
+	}
+	for _, p := range points {
+		highest = max(highest, p.Segment)
+	}
+	return highest
 }
 
 // Cursor returns the cursor of that name, a new one when there is none.

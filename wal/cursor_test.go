@@ -292,3 +292,37 @@ func TestCursorsAreUsedByManyAtOnce(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// A segment may have been in memory alone when the process was killed, or the
+// disk was full. Another one with its id would be behind the positions in it.
+func TestIDOfASegmentThatAPositionSpeaksOfIsNotUsedAgain(t *testing.T) {
+	points := func(state []byte) ([]wal.Pos, error) {
+		if string(state) == "nonsense" {
+			return nil, errors.New("not a state")
+		}
+		return []wal.Pos{{Segment: 3, Offset: 48}, {Segment: 7, Offset: 900}}, nil
+	}
+	for state, want := range map[string]uint64{"two positions": 8, "nonsense": 4} {
+		disk := waltest.New()
+		open := func() *wal.Log {
+			l, err := wal.Open("/data", wal.Options{FS: disk, NoLock: true, Points: points})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}
+		l := open()
+		cursorOf(t, l, "remote").Set(wal.Pos{Segment: 3, Offset: 48}, []byte(state))
+		l.SaveCursors()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l = open()
+		if got := l.Segment(); got != want {
+			t.Errorf("%s: the next segment is %d, want %d", state, got, want)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -23,6 +23,11 @@ type Options struct {
 	Now          func() time.Time
 	ObserveSync  func(time.Duration) // each sync of a segment
 	ObserveDrop  func(time.Duration) // each deletion of a segment
+
+	// Points are the positions that a cursor's state speaks of beside the
+	// lowest. The id of a segment that never came to the disk is not used
+	// again when one of them is in it: it would be a position in other data.
+	Points func(state []byte) ([]Pos, error)
 }
 
 // Errors of Append.

@@ -82,7 +82,7 @@ func newAgent(f *flags, logger *slog.Logger) (*agent, error) {
 	truncate := newDurationMetric(registry, "prometheus_agent_truncate_duration_seconds", "Time that the deletion of a segment of the log took.")
 	if a.journal, err = wal.Open(f.storagePath, wal.Options{
 		SyncInterval: time.Duration(f.syncInterval), MaxBytes: f.retentionBytes, MaxPercent: f.retentionPercent,
-		MaxAge: time.Duration(f.retentionMaxTime), NoLock: f.noLockfile,
+		MaxAge: time.Duration(f.retentionMaxTime), NoLock: f.noLockfile, Points: pointsOf,
 		Logger: logger.With("component", "wal"), ObserveSync: fsync, ObserveDrop: truncate,
 	}); err != nil {
 		return nil, fmt.Errorf("opening storage failed: %w", err)

@@ -101,7 +101,11 @@ func printPosition(out io.Writer, name string, p position, now time.Time) {
 		fmt.Fprintf(out, ", the oldest %s old", max(0, now.Sub(p.oldest)).Round(time.Second))
 	}
 	if p.backlogs > 0 {
-		fmt.Fprintf(out, ", in %d backlogs beside the newest data", p.backlogs)
+		plural := "s"
+		if p.backlogs == 1 {
+			plural = ""
+		}
+		fmt.Fprintf(out, ", in %d backlog%s beside the newest data", p.backlogs, plural)
 	}
 	fmt.Fprintf(out, "; keeps segment %d from offset %d on\n", p.segment, p.offset)
 }

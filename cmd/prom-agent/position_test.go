@@ -97,12 +97,52 @@ func TestPositionTellsTheOldestThatSomeShardStillNeeds(t *testing.T) {
 	}
 }
 
+func TestPositionAddsUpBacklogs(t *testing.T) {
+	store, e := sixEntries(t)
+	stretch := func(from, at, to int) remotewrite.Stretch {
+		end, bound := store.End(), remotewrite.Bound{}
+		if to < len(e) {
+			end, bound = e[to].Pos, remotewrite.Bound{Until: e[to].Pos, Total: uint64(2 * to)}
+		}
+		s := remotewrite.Span{Kind: remotewrite.Run, Start: e[from].Pos, End: end, Before: uint64(2 * from)}
+		first := remotewrite.At{Segment: s.Start.Segment, Span: s.Start.Offset, Step: end.Offset}
+		if at < len(e) {
+			first.Step = e[at].Pos.Offset
+		}
+		return remotewrite.Stretch{State: remotewrite.State{Spans: []remotewrite.Span{s}, Ats: []remotewrite.At{first}, Passed: uint64(2 * at)}, Bound: bound}
+	}
+	for name, c := range map[string]struct {
+		progress       remotewrite.Progress
+		final, pending uint64
+		oldest         int // minute; 0: none
+	}{
+		"two backlogs":                    {remotewrite.Progress{stretch(0, 1, 2), stretch(2, 3, 4), stretch(4, 5, 6)}, 6, 6, 2},
+		"a backlog, nothing newer":        {remotewrite.Progress{stretch(0, 2, 4), stretch(4, 6, 6)}, 8, 4, 3},
+		"a backlog at its end":            {remotewrite.Progress{stretch(0, 4, 4), stretch(4, 4, 6)}, 8, 4, 5},
+		"a backlog at its end, all final": {remotewrite.Progress{stretch(0, 4, 4), stretch(4, 6, 6)}, 12, 0, 0},
+	} {
+		got, err := positionOf(store, c.progress.AppendTo(nil))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var want time.Time
+		if c.oldest > 0 {
+			want = time.UnixMilli(int64(c.oldest) * 60_000)
+		}
+		if got.final != c.final || got.pending != c.pending || !got.oldest.Equal(want) || got.segment != 1 || got.offset != e[0].Pos.Offset || got.backlogs != len(c.progress)-1 {
+			t.Errorf("%s: got %+v, want %d final and %d pending, the oldest of %v", name, got, c.final, c.pending, want)
+		}
+	}
+}
+
 func TestPositionIsPrintedAsALine(t *testing.T) {
 	now := time.UnixMilli(1_000_000)
 	for want, p := range map[string]position{
-		"remote x: 7 samples final, 0 pending; keeps segment 2 from offset 48 on\n":                      {final: 7, segment: 2, offset: 48},
-		"remote x: 0 samples final, 5 pending, the oldest 1m30s old; keeps segment 1 from offset 9 on\n": {pending: 5, oldest: now.Add(-90 * time.Second), segment: 1, offset: 9},
-		"remote x: 0 samples final, 5 pending, the oldest 0s old; keeps segment 1 from offset 9 on\n":    {pending: 5, oldest: now.Add(time.Second), segment: 1, offset: 9},
+		"remote x: 7 samples final, 0 pending; keeps segment 2 from offset 48 on\n":                                      {final: 7, segment: 2, offset: 48},
+		"remote x: 0 samples final, 5 pending, the oldest 1m30s old; keeps segment 1 from offset 9 on\n":                 {pending: 5, oldest: now.Add(-90 * time.Second), segment: 1, offset: 9},
+		"remote x: 0 samples final, 5 pending, the oldest 0s old; keeps segment 1 from offset 9 on\n":                    {pending: 5, oldest: now.Add(time.Second), segment: 1, offset: 9},
+		"remote x: 1 samples final, 5 pending, in 2 backlogs beside the newest data; keeps segment 1 from offset 9 on\n": {final: 1, pending: 5, backlogs: 2, segment: 1, offset: 9},
 	} {
 		var out strings.Builder
 		if printPosition(&out, "x", p, now); out.String() != want {

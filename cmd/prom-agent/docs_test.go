@@ -50,3 +50,34 @@ func TestDocumentedMetricsAreThoseOfTheAgent(t *testing.T) {
 		}
 	}
 }
+
+// The tests that docs/guarantees.md names are there.
+func TestGuaranteesNameTestsThatExist(t *testing.T) {
+	text, err := os.ReadFile("../../docs/guarantees.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exist := map[string]bool{}
+	err = filepath.WalkDir("../..", func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(code, -1) {
+			exist[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(text, -1)
+	if len(named) < 30 {
+		t.Errorf("%d tests are named", len(named))
+	}
+	for _, m := range named {
+		if !exist[string(m[1])] {
+			t.Errorf("docs/guarantees.md names %s, which there is not", m[1])
+		}
+	}
+}

@@ -81,6 +81,10 @@ type timed struct {
 	m *metrics
 }
 
+// WrappedRoundTripper is what makes the requests, whose connections can be
+// closed.
+func (t *timed) WrappedRoundTripper() http.RoundTripper { return t.RoundTripper }
+
 func (t *timed) RoundTrip(r *http.Request) (*http.Response, error) {
 	begin := time.Now()
 	res, err := t.RoundTripper.RoundTrip(r)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 )
 
@@ -63,8 +64,9 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return d.DialContext(ctx, network, address)
 }
 
-// CloseIdleConnections closes the connections that nothing uses.
-func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+// CloseIdleConnections closes the connections that nothing uses. The way to
+// them is through wrappers that http.Client does not see through.
+func (c *Client) CloseIdleConnections() { utilnet.CloseIdleConnectionsFor(c.http.Transport) }
 
 // get asks for path with the parameters and gives the body of an answer in
 // protobuf. Another answer is a *refusal or an error that says what came.

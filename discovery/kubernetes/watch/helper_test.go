@@ -134,6 +134,9 @@ func (a *api) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
+// CloseIdleConnections is what a transport has.
+func (a *api) CloseIdleConnections() {}
+
 // next is the next request.
 func (a *api) next(t *testing.T) *call {
 	t.Helper()

@@ -26,6 +26,7 @@ type Cluster struct {
 	linger time.Duration
 	decode decode
 	report *reporter
+	most   bounds // of a list
 
 	mu     sync.Mutex
 	stores map[Query]*shared
@@ -60,6 +61,7 @@ func NewCluster(client *Client, o Options) *Cluster {
 		linger: o.Linger,
 		decode: o.Decode,
 		report: newReporter(o.Logger, o.Failures),
+		most:   bounds{pages: mostPages, objects: mostObjects},
 		stores: map[Query]*shared{},
 	}
 }
@@ -99,7 +101,7 @@ func (c *Cluster) start(s *shared) {
 	}
 	ctx, stop := context.WithCancel(c.ctx)
 	s.stop = stop
-	f := &follower{store: s.store, client: c.client, report: c.report, decode: c.decode}
+	f := &follower{store: s.store, client: c.client, report: c.report, decode: c.decode, most: c.most}
 	c.group.Go(func() { f.run(ctx) })
 }
 

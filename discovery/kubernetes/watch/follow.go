@@ -21,10 +21,25 @@ const (
 	grace = 30 * time.Second
 	// fruitful is how long a watch must last to count as one that works.
 	fruitful = time.Second
+	// steady is how long one must last for its end to say nothing of the next.
+	steady = time.Minute
+	// shortInARow is how many watches that end at once are one too many.
+	shortInARow = 3
 
 	minDelay = 500 * time.Millisecond
 	maxDelay = 5 * time.Second
+	// maxListDelay is for lists that lead to nothing. They are what costs the
+	// server most.
+	maxListDelay = time.Minute
+
+	// A list of more than this is beyond what a server can hold.
+	mostPages   = 10_000
+	mostObjects = 1_000_000
 )
+
+// bounds are what a list can have at most, so that one without an end does not
+// fill the memory.
+type bounds struct{ pages, objects int }
 
 // decode decodes an object of a kind and gives its version.
 type decode func(object.Kind, []byte) (object.Object, string, error)
@@ -36,6 +51,7 @@ type follower struct {
 	client *Client
 	report *reporter
 	decode decode
+	most   bounds
 
 	version string // the last that was seen; "": nothing was listed yet
 	listed  bool   // what the store holds can be continued from version
@@ -43,6 +59,12 @@ type follower struct {
 	full    bool   // the server refuses to give metadata alone
 	barren  bool   // no watch was fruitful since the last list
 	tries   int    // failures in a row
+	wasted  int    // lists in a row that made no sense or were followed by a watch that did not
+	short   int    // watches in a row that ended at once
+
+	watched bool          // the last step was a watch
+	lasted  time.Duration // how long it went on
+	doubt   bool          // the last watch made no sense, a list proves nothing
 }
 
 // run follows until ctx is done.
@@ -64,7 +86,7 @@ var errShort = errors.New("the watch ended at once")
 
 // step lists or watches once. nil: go on at once.
 func (f *follower) step(ctx context.Context) error {
-	if f.listed {
+	if f.watched = f.listed; f.watched {
 		return f.watch(ctx)
 	}
 	return f.list(ctx)
@@ -75,10 +97,17 @@ func (f *follower) step(ctx context.Context) error {
 func (f *follower) pause(err error) time.Duration {
 	var r *refusal
 	refused := errors.As(err, &r)
+	bad := senseless(err)
+	if f.watched && (f.lasted >= steady || !bad && !f.barren) {
+		f.wasted = 0
+	}
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errShort):
+		if f.short++; f.short >= shortInARow {
+			f.report.failed(f.store.query, err)
+		}
 		return f.backOff()
 	case refused && r.code == http.StatusNotAcceptable && f.lean():
 		f.full = true
@@ -86,17 +115,32 @@ func (f *follower) pause(err error) time.Duration {
 	case gone(err) || rewound(err):
 		return f.expired(err)
 	}
-	// A server that cannot or may not answer now leaves the version valid.
-	// After everything else a list puts it right.
-	if bad := new(garbage); errors.As(err, &bad) || refused && !passing(r.code) {
-		f.listed = false
-	}
 	f.report.failed(f.store.query, err)
 	d := f.backOff()
+	if bad {
+		// A list puts it right. A server that cannot or may not answer now
+		// leaves the version valid.
+		f.listed = false
+		f.doubt = f.doubt || f.watched
+		if f.watched || !refused {
+			d = f.relist()
+		}
+	}
 	if refused && r.wait > 0 {
 		d = max(d, r.wait+rand.N(minDelay))
 	}
 	return d
+}
+
+// senseless says whether an answer, to the same request, is not worth to be
+// waited for.
+func senseless(err error) bool {
+	var bad *garbage
+	var r *refusal
+	if errors.As(err, &r) {
+		return !passing(r.code) && !gone(err) && !rewound(err)
+	}
+	return errors.As(err, &bad)
 }
 
 // expired goes on after an answer that the version is too old or too new: at
@@ -138,6 +182,14 @@ func (f *follower) backOff() time.Duration {
 	return minDelay + rand.N(limit-minDelay)
 }
 
+// relist is the delay before a list when the last one was in vain: it doubles
+// from a second, less up to a half.
+func (f *follower) relist() time.Duration {
+	limit := min(2*minDelay<<min(f.wasted, 10), maxListDelay)
+	f.wasted++
+	return limit/2 + rand.N(limit/2)
+}
+
 // sleep waits until d is over or ctx is done.
 func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
@@ -161,7 +213,8 @@ func (f *follower) list(ctx context.Context) error {
 	}
 	staged := f.store.stage()
 	first := ""
-	for next := ""; ; {
+	for pages := 1; ; pages++ {
+		before := len(staged.objects)
 		m, err := f.page(ctx, values, staged)
 		if err != nil {
 			return err
@@ -172,18 +225,26 @@ func (f *follower) list(ctx context.Context) error {
 		if m.next == "" {
 			break
 		}
-		if m.next == next {
-			return garbled("a page of the list is followed by itself")
+		// Pages may follow each other in a circle.
+		if len(staged.objects) == before {
+			return garbled("page %d of the list has nothing new and is not the last", pages)
 		}
-		next = m.next
+		if pages >= f.most.pages {
+			return garbled("the list has more than %d pages", f.most.pages)
+		}
 		values = f.store.query.values()
-		values.Set("continue", next)
+		values.Set("continue", m.next)
 	}
 	staged.commit()
 	f.version, f.listed, f.any, f.barren = first, true, false, true
-	f.report.works(f.store.query)
+	if f.trusted() {
+		f.report.works(f.store.query)
+	}
 	return nil
 }
+
+// trusted says whether one good answer means that everything is well.
+func (f *follower) trusted() bool { return !f.doubt && f.short < shortInARow }
 
 // page lists one page into staged.
 func (f *follower) page(ctx context.Context, values url.Values, staged *stage) (listMeta, error) {
@@ -201,6 +262,9 @@ func (f *follower) page(ctx context.Context, values url.Values, staged *stage) (
 		return listMeta{}, a.explain(err)
 	}
 	m, err := readList(body, func(raw []byte) error {
+		if staged.added >= f.most.objects {
+			return fmt.Errorf("the list has more than %d objects", f.most.objects)
+		}
 		o, _, err := f.object(raw)
 		if err == nil {
 			staged.add(o)
@@ -235,6 +299,7 @@ func (f *follower) watch(ctx context.Context) error {
 	if f.lean() {
 		accept = metadataItem
 	}
+	f.lasted = 0
 	a, err := f.ask(ctx, values, accept, false, time.Duration(limit)*time.Second+grace)
 	if err != nil {
 		return err
@@ -248,7 +313,8 @@ func (f *follower) watch(ctx context.Context) error {
 	settled := time.AfterFunc(fruitful, func() { f.report.works(f.store.query) })
 	defer settled.Stop()
 	defer func() {
-		if time.Since(began) >= fruitful {
+		if f.lasted = time.Since(began); f.lasted >= fruitful {
+			f.short, f.doubt = 0, false
 			f.works()
 		}
 	}()
@@ -266,9 +332,8 @@ func (f *follower) watch(ctx context.Context) error {
 		if err := f.apply(ev); err != nil {
 			return err
 		}
-		if settled.Stop() {
+		if f.works(); f.trusted() && settled.Stop() {
 			f.report.works(f.store.query)
-			f.works()
 		}
 	}
 }

@@ -43,6 +43,8 @@ func explain(q Query, err error) (cause, string) {
 		return cause{"garbage", q}, fmt.Sprintf("Kubernetes API server answers garbage when asked for %s", q)
 	case errors.As(err, &lost):
 		return cause{what: "lost"}, "connection to Kubernetes API server lost"
+	case errors.Is(err, errShort):
+		return cause{what: "short"}, "Kubernetes API server, or something before it, ends every watch at once, so that changes are seen late"
 	case errors.Is(err, errSilent):
 		return cause{what: "silent"}, "Kubernetes API server accepts connections but does not answer"
 	}

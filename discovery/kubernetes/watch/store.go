@@ -131,6 +131,7 @@ type stage struct {
 	store   *Store
 	objects map[key]object.Object
 	order   []key // of what differs from what is held, as the list has it
+	added   int   // objects, each time
 	twice   bool  // a list in pages can have an object twice
 }
 
@@ -139,6 +140,7 @@ func (s *Store) stage() *stage {
 }
 
 func (g *stage) add(o object.Object) {
+	g.added++
 	k := keyOf(o)
 	if _, again := g.objects[k]; again {
 		g.twice = true

@@ -49,7 +49,7 @@ func run(bin string, targets, series int, interval, outage, delay time.Duration,
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // in a directory for such things
 	e := &exporter{series: series}
 	var addresses []string
 	for range targets {
@@ -58,14 +58,14 @@ func run(bin string, targets, series int, interval, outage, delay time.Duration,
 			return err
 		}
 		addresses = append(addresses, l.Addr().String())
-		go http.Serve(l, e)
+		go serve(l, e)
 	}
 	r := &receiver{delay: delay}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	go http.Serve(l, r)
+	go serve(l, r)
 	config := fmt.Sprintf("global: {scrape_interval: %[1]s, scrape_timeout: %[1]s}\nscrape_configs:\n- job_name: drain\n  static_configs: [{targets: ['%[2]s']}]\nremote_write:\n- url: http://%[3]s/api/v1/write\n",
 		interval, strings.Join(addresses, "','"), l.Addr())
 	file := filepath.Join(dir, "prometheus.yml")
@@ -80,8 +80,10 @@ func run(bin string, targets, series int, interval, outage, delay time.Duration,
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	defer cmd.Wait()
-	defer cmd.Process.Signal(syscall.SIGTERM)
+	defer func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		_ = cmd.Wait()
+	}()
 	u := usage{pid: cmd.Process.Pid}
 
 	r.up.Store(true)
@@ -119,6 +121,8 @@ func run(bin string, targets, series int, interval, outage, delay time.Duration,
 	return nil
 }
 
+func serve(l net.Listener, h http.Handler) { log.Fatal(http.Serve(l, h)) }
+
 // exporter serves counters and gauges that move.
 type exporter struct {
 	series int
@@ -138,7 +142,9 @@ func (e *exporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(&b, "drain_level{path=\"/api/v1/%d\",kind=\"constant\"} %d\n", i, i)
 		}
 	}
-	w.Write(b.Bytes())
+	if _, err := w.Write(b.Bytes()); err != nil {
+		return // the agent has given the scrape up
+	}
 	e.served.Add(int64(e.series))
 }
 

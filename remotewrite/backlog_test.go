@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"promagent/wal"
 	"promagent/wal/waltest"
 )
 
@@ -511,6 +512,49 @@ func TestAKillAtAnyWriteOfThePositionLosesNothingOfABacklog(t *testing.T) {
 				t.Errorf("the position was written %d times", at)
 			}
 			return
+		}
+	}
+}
+
+// A power loss takes the end of the log, which the bound of a backlog may have
+// been behind: nobody promised it.
+func TestWhatAPowerLossCutOffABacklogIsNotLost(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		goesOn bool // the log, behind the bound
+		total  uint64
+		want   verdict
+	}{
+		{"all is there", false, 3, ended},
+		{"it was cut, and nothing has come since", false, 10, atEnd},
+		{"it was cut", true, 10, ended},
+	} {
+		var l modelLog
+		l.perCall = 10
+		l.roll()
+		e := modelEntry{Entry: modelHeader(wal.Pos{Segment: 1, Offset: 68}, 1000, 3, 48)}
+		l.active().entries, l.active().size, l.count = append(l.active().entries, e), 98, 3
+		start := wal.Pos{Segment: 1, Offset: 48}
+		s := State{Spans: []Span{{Run, start, start, 0}}}
+		s.Ats = []At{s.Spans[0].begin()}
+		led := newLedger(s, limits{batch: 1, queue: 1, waiting: 1}, time.Now())
+		var mu sync.Mutex
+		w := newWalk(&l, led, &mu)
+		w.bound = Bound{wal.Pos{Segment: 1, Offset: 500}, tc.total}
+		if tc.goesOn {
+			l.roll()
+			l.active().entries = append(l.active().entries, modelEntry{Entry: modelHeader(wal.Pos{Segment: 2, Offset: 68}, 2000, 1, 48)})
+			l.active().size, l.count = 98, 4
+		}
+		st, v, gone, err := w.advance(0)
+		if v != stepped || gone.samples != 0 || err != nil {
+			t.Fatalf("%s: got %v, %v, %v", tc.name, v, gone, err)
+		}
+		w.leave(st)
+		for range 2 {
+			if _, v, gone, err := w.advance(0); v != tc.want || gone.samples != 0 || err != nil {
+				t.Errorf("%s: got verdict %v, %v lost, error %v", tc.name, v, gone, err)
+			}
 		}
 	}
 }

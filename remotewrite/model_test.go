@@ -25,8 +25,9 @@ import (
 // seed decides: shards of any speed, answers that get lost, kills at any
 // moment with a cursor as of any earlier moment, restarts, reloads,
 // resharding, segments deleted under the reader or cut off at the end, bodies
-// that cannot be read, data that is live now and backlog then. A sample's
-// value is its number in the log.
+// that cannot be read, data that is live now and backlog then, and in every third run
+// endpoints whose backlogs go on beside the newest data. A sample's value is
+// its number in the log.
 //
 // What must hold is in check and in receive.
 
@@ -172,27 +173,36 @@ type model struct {
 	moment  int
 
 	// The process under test.
-	mu      sync.Mutex
-	led     *ledger
-	walk    *walk
-	sheet   sheet
-	dealing bool
-	plans   map[*template.Block]wire.BlockPlan
-	tally   tally
+	mu    sync.Mutex
+	parts []*modelPart // in the order of the log
+	plans map[*template.Block]wire.BlockPlan
+	tally tally
+
+	branches bool  // the newest goes first, at times
+	bounds   []int // numbers of the samples at which it did
 
 	// What is on disk.
 	saved   []byte
 	savedAt int
 
-	newest    map[string]int // per series the number delivered last for the first time
+	newest    map[string]int // per series and stretch the number delivered last for the first time
 	lost      uint64         // as counted
 	kills     int            // and restarts
 	corrupted bool
 	trace     []string
 }
 
+// modelPart is one endpoint.
+type modelPart struct {
+	led     *ledger
+	walk    *walk
+	sheet   sheet
+	dealing bool
+	bound   Bound
+}
+
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), plans: map[*template.Block]wire.BlockPlan{}, newest: map[string]int{}, clock: 1_000_000}
+	m := &model{t: t, branches: seed%3 == 2, rnd: rand.New(rand.NewPCG(seed, 7)), plans: map[*template.Block]wire.BlockPlan{}, newest: map[string]int{}, clock: 1_000_000}
 	m.log.perCall = 1 + m.rnd.IntN(12)
 	m.log.roll()
 	for i := range 1 + m.rnd.IntN(4) {
@@ -229,23 +239,52 @@ func (m *model) logf(format string, args ...any) {
 
 // start makes a process from what is on disk.
 func (m *model) start() {
-	var s State
-	if err := s.Decode(m.saved); err != nil {
-		m.fail("decode the saved state: %v", err)
+	var p Progress
+	if err := p.Decode(m.saved); err != nil {
+		m.fail("decode the saved progress: %v", err)
 	}
-	lim := limits{batch: 1 + m.rnd.IntN(12), queue: 1 + m.rnd.IntN(3), waiting: 1 + m.rnd.IntN(60), deadline: time.Duration(m.rnd.IntN(3)) * time.Second}
-	m.mu.Lock()
-	m.led = newLedger(s, lim, m.now())
-	m.mu.Unlock()
-	m.walk = newWalk(&m.log, m.led, &m.mu)
-	m.dealing = false
+	m.parts = nil
+	for _, s := range p {
+		m.add(s)
+	}
 	for _, s := range m.log.samples { // forgotten
 		if s.finalAt > m.savedAt {
 			s.finalAt = 0
 		}
 	}
-	m.logf("start %+v", s)
+	m.logf("start %+v", p)
 }
+
+// add makes an endpoint.
+func (m *model) add(s Stretch) {
+	lim := limits{batch: 1 + m.rnd.IntN(12), queue: 1 + m.rnd.IntN(3), waiting: 1 + m.rnd.IntN(60), deadline: time.Duration(m.rnd.IntN(3)) * time.Second}
+	p := &modelPart{bound: s.Bound}
+	p.led = newLedger(s.State, lim, m.now())
+	p.walk = newWalk(&m.log, p.led, &m.mu)
+	p.walk.bound = s.Bound
+	m.parts = append(m.parts, p)
+}
+
+// branch leaves what an endpoint has before it to a backlog.
+func (m *model) branch() {
+	if !m.branches || len(m.parts) > maxBacklogs {
+		return
+	}
+	main := m.parts[len(m.parts)-1]
+	at := m.log.end()
+	main.bound = Bound{at, m.log.count}
+	main.walk.bound = main.bound
+	s := Stretch{State: State{Spans: []Span{{Run, at, at, m.log.count}}, Passed: m.log.count}}
+	for range 1 + m.rnd.IntN(4) {
+		s.Ats = append(s.Ats, s.Spans[0].begin())
+	}
+	m.bounds = append(m.bounds, len(m.log.samples))
+	m.logf("branch at %v", main.bound)
+	m.add(s)
+}
+
+// part is any of the endpoints.
+func (m *model) part() *modelPart { return m.parts[m.rnd.IntN(len(m.parts))] }
 
 func (m *model) now() time.Time { return time.UnixMilli(m.clock) }
 
@@ -373,17 +412,17 @@ func (m *model) appendPart(seg *modelSegment, tg *modelTarget, b *template.Block
 	m.log.count += uint64(len(e.numbers))
 }
 
-// read is one move of the reader.
-func (m *model) read() verdict {
-	if !m.dealing {
+// read is one move of an endpoint's reader.
+func (m *model) read(p *modelPart) verdict {
+	if !p.dealing {
 		since := m.clock - 8000
 		if m.rnd.IntN(40) == 0 {
 			m.log.busy = 1
 		}
-		st, v, gone, err := m.walk.advance(since)
+		st, v, gone, err := p.walk.advance(since)
 		for errors.Is(err, errBusy) {
 			m.lost += gone.samples
-			st, v, gone, err = m.walk.advance(since)
+			st, v, gone, err = p.walk.advance(since)
 		}
 		if err != nil {
 			m.fail("advance: %v", err)
@@ -392,15 +431,26 @@ func (m *model) read() verdict {
 			m.logf("lost %d", gone.samples)
 			m.lost += gone.samples
 		}
+		if v == ended {
+			m.mu.Lock()
+			p.led.flush()
+			n := p.led.outstanding()
+			m.mu.Unlock()
+			if n == 0 {
+				m.logf("%v is delivered", p.bound)
+				m.parts = slices.DeleteFunc(m.parts, func(q *modelPart) bool { return p == q })
+			}
+			return v
+		}
 		if v != stepped {
 			return v
 		}
-		m.logf("step %d of %v, %d entries", st.number, m.walk.span, len(st.entries))
+		m.logf("step %d of %v, %d entries", st.number, p.walk.span, len(st.entries))
 		if m.rnd.IntN(20) == 0 {
 			m.log.busy = 1 + m.rnd.IntN(3)
 		}
 		for again := true; again; {
-			gone, err := m.sheet.load(&m.log, st, st.place(m.walk.span), func(b *template.Block) wire.BlockPlan { return m.plans[b] })
+			gone, err := p.sheet.load(&m.log, st, st.place(p.walk.span), func(b *template.Block) wire.BlockPlan { return m.plans[b] })
 			if again = errors.Is(err, errBusy); !again {
 				if err != nil {
 					m.fail("load: %v", err)
@@ -408,25 +458,25 @@ func (m *model) read() verdict {
 				m.lost += gone.corrupt + gone.gone
 			}
 		}
-		m.dealing = true
+		p.dealing = true
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !m.sheet.deal(m.led, m.now(), 0, true, &m.tally) {
+	if !p.sheet.deal(p.led, m.now(), 0, true, &m.tally) {
 		return blocked
 	}
-	m.walk.leave(m.sheet.step)
-	m.dealing = false
+	p.walk.leave(p.sheet.step)
+	p.dealing = false
 	return stepped
 }
 
 // send is one move of a shard: it takes a batch, or gets an answer.
-func (m *model) send(shard int) bool {
+func (m *model) send(p *modelPart, shard int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	ln := &m.led.lanes[shard]
+	ln := &p.led.lanes[shard]
 	if ln.sending == nil {
-		b, wait := m.led.take(shard, m.now())
+		b, wait := p.led.take(shard, m.now())
 		if b == nil && wait > 0 && m.rnd.IntN(3) == 0 {
 			m.clock += wait.Milliseconds() + 1
 		}
@@ -438,7 +488,7 @@ func (m *model) send(shard int) bool {
 		m.receive(b, answer > 1)
 	}
 	if answer > 1 { // and so did the answer
-		m.led.finished(shard, m.now())
+		p.led.finished(shard, m.now())
 	}
 	return true
 }
@@ -451,10 +501,14 @@ func (m *model) receive(b *batch, final bool) {
 		n := int(v)
 		s := m.log.samples[n]
 		if s.delivered == 0 && !s.gone {
-			if last, ok := m.newest[s.series]; ok && last > n {
+			stretch, at := s.series, 0
+			for ; at < len(m.bounds) && m.bounds[at] <= n; at++ {
+			}
+			stretch += "#" + strconv.Itoa(at)
+			if last, ok := m.newest[stretch]; ok && last > n {
 				m.fail("series %s: sample %d arrives for the first time after %d", s.series, n, last)
 			}
-			m.newest[s.series] = n
+			m.newest[stretch] = n
 		}
 		if s.finalAt > 0 && s.finalAt <= m.savedAt {
 			m.fail("sample %d, final at %d, comes again after a cursor of moment %d", n, s.finalAt, m.savedAt)
@@ -470,12 +524,16 @@ func (m *model) receive(b *batch, final bool) {
 func (m *model) save() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.led.state()
-	if len(s.Spans) > 3 {
-		m.fail("%d open spans: %v", len(s.Spans), s.Spans)
+	var p Progress
+	for _, part := range m.parts {
+		s := part.led.state()
+		if len(s.Spans) > 3 {
+			m.fail("%d open spans: %v", len(s.Spans), s.Spans)
+		}
+		p = append(p, Stretch{s, part.bound})
 	}
-	m.logf("save %+v", s)
-	m.saved, m.savedAt = s.AppendTo(nil), m.moment
+	m.logf("save %+v", p)
+	m.saved, m.savedAt = p.AppendTo(nil), m.moment
 }
 
 // kill ends the process; a power loss takes the end of the log with it.
@@ -515,16 +573,20 @@ func (m *model) retain() {
 // drain lets everything finish.
 func (m *model) drain() {
 	for range 1_000_000 {
-		v := m.read()
-		m.mu.Lock()
-		m.led.flush()
-		n := m.led.outstanding()
-		m.mu.Unlock()
-		busy := false
-		for i := range m.led.lanes {
-			busy = m.send(i) || busy
+		over := true
+		for _, p := range slices.Clone(m.parts) {
+			v := m.read(p)
+			m.mu.Lock()
+			p.led.flush()
+			n := p.led.outstanding()
+			m.mu.Unlock()
+			busy := false
+			for i := range p.led.lanes {
+				busy = m.send(p, i) || busy
+			}
+			over = over && v == atEnd && n == 0 && !busy
 		}
-		if v == atEnd && n == 0 && !busy {
+		if over {
 			return
 		}
 	}
@@ -551,16 +613,17 @@ func (m *model) run(moves int) {
 			m.clock += int64(m.rnd.IntN(700))
 			m.scrape()
 		case 1:
-			m.read()
+			m.read(m.part())
 		case 2:
-			shard := m.rnd.IntN(len(m.led.lanes))
+			p := m.part()
+			shard := m.rnd.IntN(len(p.led.lanes))
 			if shard != slow || m.rnd.IntN(20) == 0 {
-				m.send(shard)
+				m.send(p, shard)
 			}
 		case 3:
 			m.save()
 		default:
-			switch m.rnd.IntN(8) {
+			switch m.rnd.IntN(9) {
 			case 0:
 				m.log.roll()
 			case 1:
@@ -578,11 +641,14 @@ func (m *model) run(moves int) {
 				m.kills++
 				m.start()
 			case 5:
-				m.reshard()
+				m.reshard(m.part())
+			case 6:
+				m.branch()
 			default:
+				p := m.part()
 				m.mu.Lock()
-				m.led.limits.batch = 1 + m.rnd.IntN(12)
-				m.led.limits.queue = 1 + m.rnd.IntN(3)
+				p.led.limits.batch = 1 + m.rnd.IntN(12)
+				p.led.limits.queue = 1 + m.rnd.IntN(3)
 				m.mu.Unlock()
 			}
 		}
@@ -594,21 +660,21 @@ func (m *model) run(moves int) {
 	m.check()
 }
 
-func (m *model) reshard() {
+func (m *model) reshard(p *modelPart) {
 	for range 200 {
 		m.mu.Lock()
-		m.led.flush()
-		may := m.led.mayReshard()
+		p.led.flush()
+		may := p.led.mayReshard()
 		if may {
-			m.led.reshard(1+m.rnd.IntN(5), m.now())
+			p.led.reshard(1+m.rnd.IntN(5), m.now())
 		}
 		m.mu.Unlock()
 		if may {
 			m.save()
 			return
 		}
-		for i := range m.led.lanes {
-			m.send(i)
+		for i := range p.led.lanes {
+			m.send(p, i)
 		}
 	}
 }
@@ -632,7 +698,10 @@ func (m *model) check() {
 	if missing > m.lost || m.kills == 0 && missing != m.lost {
 		m.fail("%d samples were lost, %d counted, %d kills", missing, m.lost, m.kills)
 	}
-	if st := m.led.state(); m.kills == 0 && st.Passed != m.log.count {
+	if len(m.parts) != 1 {
+		m.fail("%d backlogs are left", len(m.parts)-1)
+	}
+	if st := m.parts[0].led.state(); m.kills == 0 && st.Passed != m.log.count {
 		m.fail("passed %d of %d samples", st.Passed, m.log.count)
 	}
 }

@@ -29,7 +29,7 @@ func (f *follower) ask(ctx context.Context, values url.Values, accept string, zi
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	// The head of an answer comes at once or is not worth waiting for.
 	a.timer = time.AfterFunc(patience, func() { a.cancel(errSilent) })
-	resp, err := f.client.get(a.ctx, f.store.query.path(), values, accept, zipped)
+	resp, err := f.client.get(a.ctx, f.store.query.path(), values, accept, zipped) //nolint:bodyclose // the answer closes it
 	if err != nil {
 		a.timer.Stop()
 		err = a.cause(err)
@@ -61,7 +61,7 @@ func (a *answer) Close() error { return a.body.Close() }
 func (a *answer) close() {
 	a.timer.Stop()
 	a.cancel(nil)
-	a.Close()
+	_ = a.Close() // there is nothing to be done about it
 }
 
 // explain says whether an error while reading is the connection's or lies in

@@ -21,7 +21,8 @@ var errEnding = errors.New("the limit leaves no room before the end")
 // the rate, and holds a second's worth. A request that is larger than that
 // needs a full bucket and leaves a debt, so that the rate holds on average
 // whatever the requests' sizes are. The bucket is empty at first: restarts
-// must not add up to bursts. Requests go out in the order in which they came.
+// must not add up to bursts. Requests go out in the order in which they came, but
+// those of backlogs after the others.
 type limiter struct {
 	count func(time.Duration) // is told of the time that requests wait
 
@@ -34,7 +35,10 @@ type limiter struct {
 }
 
 // waiter is a request in the queue.
-type waiter struct{ size int }
+type waiter struct {
+	size   int
+	yields bool // to those that do not
+}
 
 // newLimiter returns a limiter; count is told of the time that requests wait,
 // as it goes on, by several goroutines.
@@ -80,12 +84,21 @@ func (l *limiter) tell() {
 // take waits until a request of n bytes may go out, and says whether it had to
 // wait. The error is that of ctx, or errEnding.
 func (l *limiter) take(ctx context.Context, n int) (waited bool, err error) {
+	return l.wait(ctx, &waiter{size: n})
+}
+
+// takeLast is take for a request that lets all others go first.
+func (l *limiter) takeLast(ctx context.Context, n int) (waited bool, err error) {
+	return l.wait(ctx, &waiter{size: n, yields: true})
+}
+
+func (l *limiter) wait(ctx context.Context, w *waiter) (waited bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w := &waiter{n}
+	n := w.size
 	for {
 		wait := l.due(n, time.Now())
-		first := len(l.queue) == 0 || l.queue[0] == w
+		first := l.place(w) == 0
 		switch {
 		case wait <= 0 && (first || l.rate == 0 || l.ending):
 			l.charge(n, time.Now())
@@ -95,7 +108,7 @@ func (l *limiter) take(ctx context.Context, n int) (waited bool, err error) {
 			l.leave(w)
 			return waited, errEnding
 		case !waited:
-			l.queue = append(l.queue, w)
+			l.queue = slices.Insert(l.queue, l.place(w), w)
 			waited = true
 		}
 		if !first {
@@ -112,6 +125,16 @@ func (l *limiter) take(ctx context.Context, n int) (waited bool, err error) {
 			return waited, err
 		}
 	}
+}
+
+// place is where a request stands in the queue, or would stand. l.mu is held.
+func (l *limiter) place(w *waiter) int {
+	for i, other := range l.queue {
+		if other == w || other.yields && !w.yields {
+			return i
+		}
+	}
+	return len(l.queue)
 }
 
 // leave takes a request out of the queue, if it is there. l.mu is held.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -106,6 +107,41 @@ func TestShardsShareTheRateInTurn(t *testing.T) {
 			if len(seen) != shards {
 				t.Fatalf("in %v not all of %d shards had their turn", order[i:i+2*shards], shards)
 			}
+		}
+	})
+}
+
+// A thin link is for the newest data, as long as it needs all of it.
+func TestBacklogsLetOthersGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newTimed(1000)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var order []string
+		request := func(name string, take func(context.Context, int) (bool, error)) {
+			wg.Go(func() {
+				if _, err := take(t.Context(), 500); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, name)
+			})
+			synctest.Wait()
+		}
+		request("backlog 1", l.takeLast)
+		request("backlog 2", l.takeLast)
+		time.Sleep(100 * time.Millisecond)
+		request("newest 1", l.take)
+		request("newest 2", l.take)
+		time.Sleep(1100 * time.Millisecond) // both are through, and the rest waits for its own
+		request("newest 3", l.take)
+		wg.Wait()
+		if got, want := strings.Join(order, ", "), "newest 1, newest 2, newest 3, backlog 1, backlog 2"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if d := time.Since(l.begin); !near(d, 2500*time.Millisecond) {
+			t.Errorf("all took %v", d)
 		}
 	})
 }

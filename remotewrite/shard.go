@@ -181,7 +181,11 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 			return true, false, true
 		}
 		if owed := len(s.packed) - paid; owed > 0 {
-			waited, err := e.rate.take(ctx, owed)
+			take := e.rate.take
+			if e.isBacklog() {
+				take = e.rate.takeLast
+			}
+			waited, err := take(ctx, owed)
 			if err != nil {
 				e.giveUp(s.number)
 				return false, false, false

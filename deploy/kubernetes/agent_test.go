@@ -2,6 +2,7 @@ package kubernetes_test
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/common/model"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // agentFlags returns the flags of the agent's container by name.
@@ -136,5 +138,21 @@ func TestImageAndPodHaveOneUser(t *testing.T) {
 	sc := agentDeployment(t).Spec.Template.Spec.SecurityContext
 	if *sc.RunAsUser != 65532 || *sc.RunAsGroup != 65532 {
 		t.Errorf("the pod's user is %d:%d", *sc.RunAsUser, *sc.RunAsGroup)
+	}
+}
+
+// A policy sees the port of the pod that answers, not that of the service.
+func TestAgentMayAskEveryDNS(t *testing.T) {
+	policy := find[*networkingv1.NetworkPolicy](t, build(t, "base"), "prom-agent")
+	for _, protocol := range []corev1.Protocol{corev1.ProtocolUDP, corev1.ProtocolTCP} {
+		for _, port := range []int32{53, 5353} {
+			if !slices.ContainsFunc(policy.Spec.Egress, func(r networkingv1.NetworkPolicyEgressRule) bool {
+				return len(r.To) == 0 && slices.ContainsFunc(r.Ports, func(p networkingv1.NetworkPolicyPort) bool {
+					return *p.Protocol == protocol && p.Port.IntVal == port
+				})
+			}) {
+				t.Errorf("DNS at %s port %d is not allowed", protocol, port)
+			}
+		}
 	}
 }

@@ -21,6 +21,11 @@ func TestDocumentationFitsTheManifests(t *testing.T) {
 	if want := fmt.Sprintf("{op: test, path: /spec/template/spec/containers/0/args/%d, value: %s}", i, size); !strings.Contains(text, want) {
 		t.Errorf("docs/deploy.md lacks %s", want)
 	}
+	for setting, resources := range map[string]string{"node": "nodes", "namespace": "namespaces", "deployment": "replicasets` of `apps", "job": "jobs` of `batch"} {
+		if !strings.Contains(text, "`"+resources+"` for `"+setting+"`") {
+			t.Errorf("docs/deploy.md does not say which right attach_metadata needs for %s", setting)
+		}
+	}
 	for _, r := range []string{"`nodes/metrics`", "`nodes/proxy`", "`/metrics`", "`nodes`", "`pods`", "`endpoints`, `services`"} {
 		if !strings.Contains(text, "of "+r+" |") {
 			t.Errorf("docs/deploy.md does not say what the right to %s is for", r)

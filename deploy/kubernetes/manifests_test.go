@@ -434,6 +434,10 @@ func TestNodeExporterSeesTheHostAndCannotChangeIt(t *testing.T) {
 	if len(c.VolumeMounts) != 1 || !c.VolumeMounts[0].ReadOnly {
 		t.Fatalf("mounts %+v", c.VolumeMounts)
 	}
+	// The API server refuses the two together.
+	if m := c.VolumeMounts[0]; m.MountPropagation == nil || *m.MountPropagation != corev1.MountPropagationHostToContainer || m.RecursiveReadOnly != nil {
+		t.Errorf("mount %+v, want one that sees later mounts", m)
+	}
 	if arg := "--path.rootfs=" + c.VolumeMounts[0].MountPath; !slices.Contains(c.Args, arg) {
 		t.Errorf("args %q, want %s", c.Args, arg)
 	}

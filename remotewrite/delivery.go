@@ -121,6 +121,7 @@ func (d *delivery) stored() Progress {
 
 // begin makes the endpoints of what is stored. Until then none knows where it is.
 func (d *delivery) begin() {
+	cfg := d.cfg.Load()
 	p := d.stored()
 	main := d.main()
 	var endpoints []*Endpoint
@@ -133,9 +134,14 @@ func (d *delivery) begin() {
 		endpoints = append(endpoints, e)
 	}
 	d.parts.Lock()
-	defer d.parts.Unlock()
-	d.endpoints, d.progress = endpoints, p
+	d.endpoints, d.progress = slices.Clone(endpoints), p
 	d.save()
+	d.parts.Unlock()
+	if now := d.cfg.Load(); now != cfg { // configure may not have seen them
+		for _, e := range endpoints {
+			e.reconfigure(now)
+		}
+	}
 }
 
 // Run delivers until ctx ends; then it delivers what has been read, as long as
@@ -252,6 +258,7 @@ func (d *delivery) measure(ctx context.Context) {
 	tick := time.NewTicker(persistEvery)
 	defer tick.Stop()
 	for {
+		d.show(time.Now())
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -262,7 +269,6 @@ func (d *delivery) measure(ctx context.Context) {
 			e.persist()
 			e.mu.Unlock()
 		}
-		d.show(time.Now())
 	}
 }
 

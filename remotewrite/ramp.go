@@ -7,7 +7,7 @@ import (
 
 const (
 	rampInterval = 500 * time.Millisecond
-	rampFactor   = 4   // most by which the shards grow in one step
+	rampFactor   = 8   // most by which the shards grow in one step
 	rampGain     = 0.1 // of a step's growth that must be seen in the throughput
 	rampShare    = 0.5 // of the backlog to be sent per second
 	rampRest     = 30 * time.Second

@@ -15,18 +15,18 @@ func TestShardsGrowFastWhileABacklogGoesOutFasterWithThem(t *testing.T) {
 		change func(step int, l *load)
 		want   []int // shards after each step
 	}{
-		{"a remote that takes all", linear, func(int, *load) {}, []int{1, 4, 16, 50, 50}},
-		{"as many as the backlog needs", linear, func(_ int, l *load) { l.waiting = 476_000 }, []int{1, 4, 6, 6}},
+		{"a remote that takes all", linear, func(int, *load) {}, []int{1, 8, 50, 50, 50}},
+		{"as many as the backlog needs", linear, func(_ int, l *load) { l.waiting = 476_000 }, []int{1, 6, 6, 6}},
 		{"no more than have something to do", func(n int) int { return 400 * n }, func(_ int, l *load) { l.waiting = 20_000 }, []int{1, 2, 2}},
-		{"a link that is full", func(int) int { return 40_000 }, func(int, *load) {}, []int{1, 4, 1, 1, 1, 1}},
+		{"a link that is full", func(int) int { return 40_000 }, func(int, *load) {}, []int{1, 8, 1, 1, 1, 1}},
 		{"no backlog", linear, func(_ int, l *load) { l.backlog = false }, []int{1, 1, 1}},
 		{"a limit on bytes", linear, func(_ int, l *load) { l.limited = true }, []int{1, 1, 1}},
-		{"failing at first", linear, func(step int, l *load) { l.failing = step <= 1 }, []int{1, 1, 4, 16}},
+		{"failing at first", linear, func(step int, l *load) { l.failing = step <= 1 }, []int{1, 1, 8, 50}},
 		{"a failure after a step", linear, func(step int, l *load) {
 			if step >= 2 {
 				l.all.failed = 1
 			}
-		}, []int{1, 4, 1, 1, 1}},
+		}, []int{1, 8, 1, 1, 1}},
 		{"nothing was sent", func(int) int { return 0 }, func(int, *load) {}, []int{1, 1, 1}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -58,19 +58,19 @@ func TestShardsMayGrowAgainAfterARest(t *testing.T) {
 		return r.step(now, l, current, 50)
 	}
 	step(time.Second, 0, 1)
-	if got := step(time.Second, 40_000, 1); got != 4 {
-		t.Fatalf("%d shards, want 4", got)
+	if got := step(time.Second, 40_000, 1); got != 8 {
+		t.Fatalf("%d shards, want 8", got)
 	}
-	if got := step(10*time.Millisecond, 0, 4); got != 4 { // too soon to tell
-		t.Fatalf("%d shards at once, want 4", got)
+	if got := step(10*time.Millisecond, 0, 8); got != 8 { // too soon to tell
+		t.Fatalf("%d shards at once, want 8", got)
 	}
-	if got := step(time.Second, 40_000, 4); got != 1 { // nothing gained
+	if got := step(time.Second, 40_000, 8); got != 1 { // nothing gained
 		t.Fatalf("%d shards, want 1", got)
 	}
 	if got := step(rampRest-time.Second, 40_000*29, 1); got != 1 {
 		t.Fatalf("%d shards before the rest is over, want 1", got)
 	}
-	if got := step(2*time.Second, 80_000, 1); got != 4 {
-		t.Errorf("%d shards after the rest, want 4", got)
+	if got := step(2*time.Second, 80_000, 1); got != 8 {
+		t.Errorf("%d shards after the rest, want 8", got)
 	}
 }

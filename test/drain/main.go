@@ -133,13 +133,13 @@ func (e *exporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	var b bytes.Buffer
 	now := time.Now()
 	for i := range e.series {
-		switch i % 4 {
+		switch n := i / 20; n % 4 { // metrics of 20 series each
 		case 0:
-			fmt.Fprintf(&b, "drain_requests_total{path=\"/api/v1/%d\",method=\"GET\",code=\"200\"} %d\n", i, now.Unix()*int64(i+1))
+			fmt.Fprintf(&b, "drain_%d_requests_total{path=\"/api/v1/%d\",method=\"GET\",code=\"200\"} %d\n", n, i, now.Unix()*int64(i+1))
 		case 1:
-			fmt.Fprintf(&b, "drain_seconds_total{path=\"/api/v1/%d\",method=\"GET\"} %.3f\n", i, float64(now.UnixMilli())/1000*float64(i))
+			fmt.Fprintf(&b, "drain_%d_seconds_total{path=\"/api/v1/%d\",method=\"GET\"} %.3f\n", n, i, float64(now.UnixMilli())/1000*float64(i))
 		default:
-			fmt.Fprintf(&b, "drain_level{path=\"/api/v1/%d\",kind=\"constant\"} %d\n", i, i)
+			fmt.Fprintf(&b, "drain_%d_level{path=\"/api/v1/%d\",kind=\"constant\"} %d\n", n, i, i)
 		}
 	}
 	if _, err := w.Write(b.Bytes()); err != nil {

@@ -594,7 +594,7 @@ func TestDroppedTargetsAreKeptAsManyAsAskedFor(t *testing.T) {
 			defer w.end()
 			w.discover("job", at("d1:1"), at("d2:1"), at("d3:1"), at("d4:1"), at("d5:1"), at("t:1"))
 			s := w.m.Pools()[0]
-			if kept := len(s.Dropped()); kept != want || s.DroppedCount != 5 || len(s.Targets) != 1 {
+			if kept := len(slices.Collect(s.Dropped)); kept != want || s.DroppedCount != 5 || len(s.Targets) != 1 {
 				t.Errorf("keep %d: %d dropped targets kept of %d, %d active; want %d of 5, 1", keep, kept, s.DroppedCount, len(s.Targets), want)
 			}
 		})

@@ -3,6 +3,7 @@ package scrape
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"os"
@@ -433,8 +434,8 @@ type TargetStatus struct {
 // PoolStatus is a job as the API shows it.
 type PoolStatus struct {
 	Job          string
-	Targets      []TargetStatus         // by URL
-	Dropped      func() []labels.Labels // discovered labels of dropped targets, as many as are to be kept; made when asked for
+	Targets      []TargetStatus          // by URL
+	Dropped      iter.Seq[labels.Labels] // discovered labels of dropped targets, as many as are to be kept; made one by one
 	DroppedCount int
 }
 
@@ -443,7 +444,7 @@ func (p *pool) status() PoolStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	cfg, sources := p.cfg, maps.Clone(p.sources)
-	s := PoolStatus{Job: cfg.Job, Dropped: func() []labels.Labels { return droppedOf(cfg, sources) }}
+	s := PoolStatus{Job: cfg.Job, Dropped: droppedOf(cfg, sources)}
 	for _, l := range p.loops {
 		t := l.target
 		t.mu.Lock()
@@ -470,16 +471,21 @@ func (p *pool) status() PoolStatus {
 
 // droppedOf are the discovered labels of the targets that relabelling has
 // dropped, by source, as many as the job keeps.
-func droppedOf(cfg *JobConfig, sources map[string]*source) (all []labels.Labels) {
-	var b labelBuilder
-	for _, name := range slices.Sorted(maps.Keys(sources)) {
-		src := sources[name]
-		for _, i := range src.dropped {
-			if cfg.KeepDroppedTargets > 0 && len(all) >= cfg.KeepDroppedTargets {
-				return all
+func droppedOf(cfg *JobConfig, sources map[string]*source) iter.Seq[labels.Labels] {
+	return func(yield func(labels.Labels) bool) {
+		var b labelBuilder
+		kept := 0
+		for _, name := range slices.Sorted(maps.Keys(sources)) {
+			src := sources[name]
+			for _, i := range src.dropped {
+				if cfg.KeepDroppedTargets > 0 && kept == cfg.KeepDroppedTargets {
+					return
+				}
+				kept++
+				if !yield(b.discovered(cfg, discovered{src.group.Targets, int(i)})) {
+					return
+				}
 			}
-			all = append(all, b.discovered(cfg, discovered{src.group.Targets, int(i)}))
 		}
 	}
-	return all
 }

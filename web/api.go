@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bufio"
 	"encoding/json"
 	"net/http"
 	"net/http/pprof"
@@ -57,8 +58,30 @@ func answer(f func(*http.Request) (any, *apiError)) http.Handler {
 			writeError(w, err)
 			return
 		}
+		if s, ok := data.(streamed); ok {
+			writeStream(w, s)
+			return
+		}
 		writeJSON(w, http.StatusOK, envelope{Status: "success", Data: data})
 	})
+}
+
+// streamed is data that is too much to be encoded before it is written.
+type streamed interface {
+	stream(w *bufio.Writer) error
+}
+
+// writeStream writes data in the envelope. What fails on the way ends the
+// answer: the client, if there still is one, sees that it is not whole.
+func writeStream(w http.ResponseWriter, s streamed) {
+	w.Header().Set("Content-Type", "application/json")
+	b := bufio.NewWriterSize(w, 64<<10)
+	_, _ = b.WriteString(`{"status":"success","data":`)
+	if err := s.stream(b); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	_ = b.WriteByte('}')
+	_ = b.Flush()
 }
 
 func writeError(w http.ResponseWriter, err *apiError) {

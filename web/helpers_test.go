@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -44,11 +45,11 @@ func options(t testing.TB, c *calls) Options {
 	registry := prometheus.NewRegistry()
 	lastScrape := time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC)
 	pools := []scrape.PoolStatus{
-		{Job: "beta", Dropped: func() []labels.Labels { return nil }, Targets: []scrape.TargetStatus{{
+		{Job: "beta", Dropped: slices.Values([]labels.Labels(nil)), Targets: []scrape.TargetStatus{{
 			Discovered: func() labels.Labels { return labels.FromStrings("__address__", "b:1") }, Labels: labels.FromStrings("instance", "b:1", "job", "beta"),
 			URL: "http://b:1/metrics", Health: "unknown", Interval: time.Minute, Timeout: 10 * time.Second,
 		}}},
-		{Job: "alpha", DroppedCount: 3, Dropped: func() []labels.Labels { return []labels.Labels{labels.FromStrings("__address__", "gone:1")} }, Targets: []scrape.TargetStatus{
+		{Job: "alpha", DroppedCount: 3, Dropped: slices.Values([]labels.Labels{labels.FromStrings("__address__", "gone:1")}), Targets: []scrape.TargetStatus{
 			{
 				Discovered: func() labels.Labels { return labels.FromStrings("__address__", "localhost:8080", "job", "alpha") }, Labels: labels.FromStrings("instance", "localhost:8080", "job", "alpha"),
 				URL: "http://localhost:8080/metrics", Health: scrape.HealthUp, LastScrape: lastScrape, LastDuration: 250 * time.Millisecond,

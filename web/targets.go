@@ -1,6 +1,9 @@
 package web
 
 import (
+	"bufio"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -32,10 +35,42 @@ type droppedTarget struct {
 	ScrapePool       string        `json:"scrapePool"`
 }
 
+// targetList is the answer. A cluster has tens of thousands of dropped targets:
+// they are made and written one by one.
 type targetList struct {
-	Active        []activeTarget  `json:"activeTargets"`
-	Dropped       []droppedTarget `json:"droppedTargets"`
-	DroppedCounts map[string]int  `json:"droppedTargetCounts"`
+	active        []activeTarget
+	dropped       []scrape.PoolStatus // the pools whose dropped targets are wanted
+	droppedCounts map[string]int
+}
+
+// stream writes {"activeTargets":[], "droppedTargets":[], "droppedTargetCounts":{}}.
+func (l *targetList) stream(w *bufio.Writer) error {
+	separator := ""
+	put := func(before string, v any) error {
+		b, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("encode %T: %w", v, err)
+		}
+		_, _ = w.WriteString(before) // a failure shows in the next write
+		_, err = w.Write(b)
+		return err
+	}
+	if err := put(`{"activeTargets":`, l.active); err != nil {
+		return err
+	}
+	_, _ = w.WriteString(`,"droppedTargets":[`)
+	for _, p := range l.dropped {
+		for d := range p.Dropped {
+			if err := put(separator, droppedTarget{d, p.Job}); err != nil {
+				return err
+			}
+			separator = ","
+		}
+	}
+	if err := put(`],"droppedTargetCounts":`, l.droppedCounts); err != nil {
+		return err
+	}
+	return w.WriteByte('}')
 }
 
 // targets answers /targets?state=any|active|dropped&scrapePool=NAME.
@@ -44,20 +79,20 @@ func (s *Server) targets(r *http.Request) (any, *apiError) {
 	state, only := strings.ToLower(query.Get("state")), query.Get("scrapePool")
 	all := state == "" || state == "any"
 	active, dropped := all || state == "active", all || state == "dropped"
-	out := targetList{Active: []activeTarget{}, Dropped: []droppedTarget{}}
+	out := &targetList{active: []activeTarget{}}
 	if dropped {
-		out.DroppedCounts = map[string]int{}
+		out.droppedCounts = map[string]int{}
 	}
 	for _, p := range s.sortedPools() {
 		if dropped { // of every pool: that is what Prometheus does, and its page leans on it
-			out.DroppedCounts[p.Job] = p.DroppedCount
+			out.droppedCounts[p.Job] = p.DroppedCount
 		}
 		if only != "" && p.Job != only {
 			continue
 		}
 		if active {
 			for _, t := range p.Targets {
-				out.Active = append(out.Active, activeTarget{
+				out.active = append(out.active, activeTarget{
 					DiscoveredLabels: t.Discovered(), Labels: t.Labels, ScrapePool: p.Job, ScrapeURL: t.URL, GlobalURL: s.globalURL(t.URL),
 					LastError: t.LastError, LastScrape: t.LastScrape, LastScrapeDuration: t.LastDuration.Seconds(), Health: string(t.Health),
 					ScrapeInterval: model.Duration(t.Interval).String(), ScrapeTimeout: model.Duration(t.Timeout).String(),
@@ -65,9 +100,7 @@ func (s *Server) targets(r *http.Request) (any, *apiError) {
 			}
 		}
 		if dropped {
-			for _, d := range p.Dropped() {
-				out.Dropped = append(out.Dropped, droppedTarget{d, p.Job})
-			}
+			out.dropped = append(out.dropped, p)
 		}
 	}
 	return out, nil

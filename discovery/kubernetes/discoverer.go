@@ -22,6 +22,7 @@ type Discoverer struct {
 func newDiscoverer(c *Clusters, cl *cluster, cfg *SDConfig, namespaces []string, log *slog.Logger) *Discoverer {
 	d := &Discoverer{clusters: c, cluster: cl}
 	log = log.With("role", string(cfg.Role))
+	c.metrics.queue.begin(string(cfg.Role))
 	for _, ns := range namespaces {
 		d.parts = append(d.parts, &part{cfg: cfg, namespace: ns, metrics: c.metrics, names: c.names, log: log})
 	}
@@ -271,8 +272,6 @@ func (p *part) rebuild() []group.Group {
 		return nil
 	}
 	q.items.WithLabelValues(role).Add(float64(len(todo)))
-	q.unfinished.WithLabelValues(role).Set(0)
-	q.longest.WithLabelValues(role).Set(0)
 	q.depth.WithLabelValues(role).Set(float64(len(todo)))
 	groups := make([]group.Group, 0, len(todo))
 	for k := range todo {

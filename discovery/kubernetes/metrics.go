@@ -29,6 +29,16 @@ type queueMetrics struct {
 	latency, work              *prometheus.SummaryVec
 }
 
+// begin makes the series of a role, which are there before the first group.
+func (q *queueMetrics) begin(role string) {
+	for _, g := range []*prometheus.GaugeVec{q.depth, q.unfinished, q.longest} {
+		g.WithLabelValues(role)
+	}
+	q.items.WithLabelValues(role)
+	q.latency.WithLabelValues(role)
+	q.work.WithLabelValues(role)
+}
+
 func newMetrics(r prometheus.Registerer) *metrics {
 	const prefix = sd.KubernetesMetricsNamespace + "_"
 	queue := []string{"queue_name"}

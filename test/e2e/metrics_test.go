@@ -23,7 +23,6 @@ var absent = map[string]string{
 	"prometheus_tsdb_wal_record_bytes_saved": "the log's records are not compressed as a whole",
 	"prometheus_sd_azure_":                   "not compiled in",
 	"prometheus_sd_consul_":                  "not compiled in",
-	"prometheus_sd_kubernetes_workqueue_":    "there are no work queues",
 	"prometheus_sd_kuma_":                    "not compiled in",
 	"prometheus_sd_linode_":                  "not compiled in",
 	"prometheus_sd_nomad_":                   "not compiled in",

@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// numbered is a target whose series, numbered_value{series="0"} and so on, all
+// have the number of the scrape as value. A scrape that could not be answered
+// whole does not count.
+type numbered struct {
+	*httptest.Server
+	series int
+
+	mu     sync.Mutex // held while a scrape is answered: numbers are given out one at a time
+	number int        // of the last scrape
+}
+
+// newNumbered serves a target of so many series until the test ends.
+func newNumbered(t testing.TB, series int) *numbered {
+	n := &numbered{series: series}
+	n.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		var b bytes.Buffer
+		for i := range n.series {
+			fmt.Fprintf(&b, "numbered_value{series=\"%d\"} %d\n", i, n.number+1)
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
+		if _, err := w.Write(b.Bytes()); err == nil && http.NewResponseController(w).Flush() == nil {
+			n.number++
+		}
+	}))
+	t.Cleanup(n.Close)
+	return n
+}
+
+// instance is the target's address, as in its label.
+func (n *numbered) instance() string { return n.Listener.Addr().String() }
+
+// scrapes is how many scrapes have been answered.
+func (n *numbered) scrapes() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.number
+}
+
+// tally is what a receiver has of a target.
+type tally struct {
+	last    int      // the newest number of which anything came
+	samples int      // of its numbered series
+	missing []int    // numbers below last of which nothing came, though no scrape is said to have failed then
+	wrong   []string // scrapes that came in part, or out of order
+}
+
+// tally asks a Prometheus for what it has of the target in the last ten
+// minutes. The matchers, such as `job="a"`, come on top of the instance's.
+// A number is excused when up is 0 between its neighbours: then the agent
+// had given up the scrape before it had read the answer.
+func (n *numbered) tally(central *process, matchers string) (tally, error) {
+	selector := fmt.Sprintf(`{instance=%q,%s}[10m]`, n.instance(), matchers)
+	values, err := central.query("numbered_value" + selector)
+	if err != nil {
+		return tally{}, err
+	}
+	up, err := central.query("up" + selector)
+	if err != nil {
+		return tally{}, err
+	}
+	var failed []float64 // times of scrapes that failed
+	for _, s := range up {
+		for _, v := range s.Values {
+			if v[1] == "0" {
+				failed = append(failed, v[0].(float64))
+			}
+		}
+	}
+
+	var r tally
+	came := map[int]int{}     // series that have the number
+	when := map[int]float64{} // the number's time
+	for _, s := range values {
+		before := 0
+		for _, v := range s.Values {
+			number, err := strconv.Atoi(v[1].(string))
+			if err != nil {
+				return tally{}, err
+			}
+			at := v[0].(float64)
+			if number <= before {
+				r.wrong = append(r.wrong, fmt.Sprintf("series %s: %d at %.3f comes after %d", s.Metric["series"], number, at, before))
+			}
+			if other, ok := when[number]; ok && other != at {
+				r.wrong = append(r.wrong, fmt.Sprintf("series %s: %d is at %.3f, in another series at %.3f", s.Metric["series"], number, at, other))
+			}
+			before, when[number] = number, at
+			came[number]++
+			r.samples++
+			r.last = max(r.last, number)
+		}
+	}
+	var gap []int
+	previous := 0.0
+	for v := 1; v <= r.last; v++ {
+		if came[v] == 0 {
+			gap = append(gap, v)
+			continue
+		}
+		if came[v] != n.series {
+			r.wrong = append(r.wrong, fmt.Sprintf("of scrape %d, %d of %d series came", v, came[v], n.series))
+		}
+		excused := 0
+		for _, at := range failed {
+			if previous < at && at < when[v] {
+				excused++
+			}
+		}
+		r.missing = append(r.missing, gap[min(excused, len(gap)):]...)
+		gap, previous = gap[:0], when[v]
+	}
+	slices.Sort(r.wrong)
+	return r, nil
+}
+
+// allArrived waits until the receiver has all that the targets have been asked
+// for until now, and complains about what is lost, torn or out of order.
+func allArrived(t testing.TB, central *process, matchers string, limit time.Duration, targets ...*numbered) {
+	t.Helper()
+	tallies := make([]tally, len(targets))
+	for i, n := range targets {
+		want := n.scrapes() + 1 // the last one may have failed; the next will come
+		eventually(t, limit, fmt.Sprintf("scrape %d of %s is in the receiver", want, n.instance()), func() error {
+			r, err := n.tally(central, matchers)
+			tallies[i] = r
+			if err == nil && r.last < want {
+				err = fmt.Errorf("the newest is %d; missing %v", r.last, r.missing)
+			}
+			// The newest scrape may have come in part so far: requests go out by shard.
+			if err == nil && slices.ContainsFunc(r.wrong, func(s string) bool { return strings.HasPrefix(s, fmt.Sprintf("of scrape %d,", r.last)) }) {
+				err = fmt.Errorf("%v", r.wrong)
+			}
+			return err
+		})
+	}
+	for i, n := range targets {
+		r := tallies[i]
+		if len(r.missing) > 0 {
+			t.Errorf("%s: of %d scrapes, %d are lost: %v", n.instance(), r.last, len(r.missing), r.missing)
+		}
+		for _, w := range r.wrong[:min(len(r.wrong), 10)] {
+			t.Errorf("%s: %s", n.instance(), w)
+		}
+	}
+}

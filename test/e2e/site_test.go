@@ -1,0 +1,192 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	siteTargets = 4
+	siteSeries  = 200
+	// siteInterval is longer than what comes twice after a kill: of no series
+	// do two samples come again, and a Prometheus takes its newest sample twice.
+	siteInterval = 500 * time.Millisecond
+)
+
+// site is an agent with numbered targets, and a Prometheus that receives what
+// they say. Its processes are killed and started again as a test likes.
+type site struct {
+	t        testing.TB
+	dir      string
+	receiver receiver
+	targets  []*numbered
+	flags    []string // of the agent
+	command  []string // what the agent's binary is an argument of; nil: nothing
+
+	agent, central         *process
+	agentAddr, centralAddr string
+	excused                map[*numbered]map[int]bool // scrapes under way when an agent ended
+}
+
+// newSite makes targets and a config file; nothing runs yet.
+func newSite(t testing.TB, r receiver) *site {
+	s := &site{t: t, dir: t.TempDir(), receiver: r, agentAddr: freeAddr(t), centralAddr: freeAddr(t), excused: map[*numbered]map[int]bool{}}
+	for range siteTargets {
+		n := newNumbered(t, siteSeries)
+		s.targets, s.excused[n] = append(s.targets, n), map[int]bool{}
+	}
+	s.configure("", "")
+	return s
+}
+
+// inEveryReceiver runs a test with a site for each way to write to a current Prometheus.
+func inEveryReceiver(t *testing.T, test func(t *testing.T, s *site)) {
+	for _, r := range receivers(t) {
+		if r.binary == currentBinary {
+			t.Run(r.name, func(t *testing.T) {
+				t.Parallel() // it mostly waits
+				test(t, newSite(t, r))
+			})
+		}
+	}
+}
+
+// remote is a remote_write block for a Prometheus at addr; edits are further lines of it.
+func (s *site) remote(name, addr, edits string) string {
+	return fmt.Sprintf(`
+- name: %s
+  url: http://%s/api/v1/write
+  protobuf_message: %s
+  %s
+  queue_config: {batch_send_deadline: 200ms, min_backoff: 30ms, max_backoff: 300ms}
+`, name, addr, s.receiver.message, strings.ReplaceAll(strings.TrimSpace(edits), "\n", "\n  "))
+}
+
+// configure writes the agent's config: the site's remote with further lines,
+// and what comes after it in the file.
+func (s *site) configure(edits, more string) {
+	s.write(s.remote("central", s.centralAddr, edits) + more)
+}
+
+// write writes the agent's config with these remotes and what comes after them.
+func (s *site) write(remotes string) {
+	var addresses []string
+	for _, n := range s.targets {
+		addresses = append(addresses, fmt.Sprintf("%q", n.instance()))
+	}
+	writeFile(s.t, filepath.Join(s.dir, "prometheus.yml"), fmt.Sprintf(`
+global: {scrape_interval: %[1]s, scrape_timeout: %[1]s}
+scrape_configs:
+- job_name: site
+  static_configs: [{targets: [%[2]s]}]
+remote_write:%[3]s`, siteInterval, strings.Join(addresses, ", "), remotes))
+}
+
+func (s *site) startAgent() {
+	s.t.Helper()
+	argv := append(slices.Clone(s.command), agentBinary, "--config.file="+filepath.Join(s.dir, "prometheus.yml"),
+		"--storage.agent.path="+filepath.Join(s.dir, "data"), "--web.listen-address="+s.agentAddr, "--web.enable-lifecycle",
+		"--scrape.discovery-reload-interval=100ms")
+	s.agent = start(s.t, "agent", s.agentAddr, "/-/ready", append(argv, s.flags...)...)
+}
+
+func (s *site) startCentral() {
+	s.t.Helper()
+	s.central = startReceiver(s.t, s.receiver, s.dir, s.centralAddr)
+}
+
+// endAgent ends the agent. What was being scraped while the signal was on its
+// way need not have been committed.
+func (s *site) endAgent(sig syscall.Signal) {
+	s.t.Helper()
+	before := map[*numbered]int{}
+	for _, n := range s.targets {
+		before[n] = n.scrapes()
+	}
+	s.agent.end(sig)
+	for _, n := range s.targets {
+		for v := max(1, before[n]); v <= n.scrapes(); v++ {
+			s.excused[n][v] = true
+		}
+	}
+}
+
+// scraped waits until each target has been scraped so many times more.
+func (s *site) scraped(times int) {
+	s.t.Helper()
+	for _, n := range s.targets {
+		want := n.scrapes() + times
+		eventually(s.t, 30*time.Second, fmt.Sprintf("%d more scrapes", times), func() error {
+			if got := n.scrapes(); got < want {
+				return fmt.Errorf("scrape %d of %d", got, want)
+			}
+			return nil
+		})
+	}
+}
+
+// complete says what a Prometheus lacks of the targets' scrapes up to the
+// numbers in want; "" when it has them all, whole and in order.
+func (s *site) complete(central *process, want map[*numbered]int, matchers string) error {
+	for _, n := range s.targets {
+		r, err := n.tally(central, matchers)
+		if err != nil {
+			return err
+		}
+		missing := slices.DeleteFunc(r.missing, func(v int) bool { return s.excused[n][v] })
+		for r.last < want[n] && s.excused[n][want[n]] {
+			want[n]--
+		}
+		// The newest scrape may have come in part so far: requests go out by shard.
+		wrong := slices.DeleteFunc(r.wrong, func(w string) bool { return strings.HasPrefix(w, fmt.Sprintf("of scrape %d,", r.last)) && r.last > want[n] })
+		if r.last < want[n] || len(missing) > 0 || len(wrong) > 0 {
+			return fmt.Errorf("%s: the newest is %d, want %d; missing %v; %d wrong, such as %v", n.instance(), r.last, want[n], missing, len(wrong), wrong[:min(3, len(wrong))])
+		}
+	}
+	return nil
+}
+
+// arrives waits until a Prometheus has all that has been scraped until now.
+func (s *site) arrives(central *process, matchers string, limit time.Duration) {
+	s.t.Helper()
+	want := map[*numbered]int{}
+	for _, n := range s.targets {
+		want[n] = n.scrapes()
+	}
+	eventually(s.t, limit, "all that was scraped is in the receiver", func() error { return s.complete(central, want, matchers) })
+}
+
+// liked fails the test when a Prometheus has refused samples, or the agent's
+// present process has dropped some.
+func (s *site) liked(centrals ...*process) {
+	s.t.Helper()
+	for _, c := range centrals {
+		refused(s.t, c)
+	}
+	select {
+	case <-s.agent.done:
+		return
+	default:
+	}
+	for _, m := range []string{"prometheus_remote_storage_samples_failed_total", "prometheus_remote_storage_samples_dropped_total", "prom_agent_remote_lost_samples_total", "prom_agent_log_dropped_samples_total"} {
+		if n := s.agent.metric(m); n != 0 {
+			s.t.Errorf("the agent's %s is %v", m, n)
+		}
+	}
+}
+
+// post asks the agent for something, such as a reload.
+func (s *site) post(path string) (int, error) {
+	resp, err := http.Post("http://"+s.agentAddr+path, "", nil)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode, nil
+}

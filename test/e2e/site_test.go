@@ -105,10 +105,7 @@ func (s *site) startCentral() {
 // way need not have been committed.
 func (s *site) endAgent(sig syscall.Signal) {
 	s.t.Helper()
-	before := map[*numbered]int{}
-	for _, n := range s.targets {
-		before[n] = n.scrapes()
-	}
+	before := s.numbers()
 	s.agent.end(sig)
 	for _, n := range s.targets {
 		for v := max(1, before[n]); v <= n.scrapes(); v++ {
@@ -120,19 +117,28 @@ func (s *site) endAgent(sig syscall.Signal) {
 // scraped waits until each target has been scraped so many times more.
 func (s *site) scraped(times int) {
 	s.t.Helper()
-	for _, n := range s.targets {
-		want := n.scrapes() + times
-		eventually(s.t, 30*time.Second, fmt.Sprintf("%d more scrapes", times), func() error {
-			if got := n.scrapes(); got < want {
-				return fmt.Errorf("scrape %d of %d", got, want)
+	want := s.numbers()
+	eventually(s.t, 30*time.Second, fmt.Sprintf("%d more scrapes", times), func() error {
+		for _, n := range s.targets {
+			if got := n.scrapes(); got < want[n]+times {
+				return fmt.Errorf("%s is at %d, was at %d", n.instance(), got, want[n])
 			}
-			return nil
-		})
+		}
+		return nil
+	})
+}
+
+// numbers are those of the targets' last scrapes.
+func (s *site) numbers() map[*numbered]int {
+	m := map[*numbered]int{}
+	for _, n := range s.targets {
+		m[n] = n.scrapes()
 	}
+	return m
 }
 
 // complete says what a Prometheus lacks of the targets' scrapes up to the
-// numbers in want; "" when it has them all, whole and in order.
+// numbers in want; nil when it has them all, whole and in order.
 func (s *site) complete(central *process, want map[*numbered]int, matchers string) error {
 	for _, n := range s.targets {
 		r, err := n.tally(central, matchers)
@@ -144,7 +150,9 @@ func (s *site) complete(central *process, want map[*numbered]int, matchers strin
 			want[n]--
 		}
 		// The newest scrape may have come in part so far: requests go out by shard.
-		wrong := slices.DeleteFunc(r.wrong, func(w string) bool { return strings.HasPrefix(w, fmt.Sprintf("of scrape %d,", r.last)) && r.last > want[n] })
+		wrong := slices.DeleteFunc(r.wrong, func(w string) bool {
+			return strings.HasPrefix(w, fmt.Sprintf("of scrape %d,", r.last)) && r.last > want[n]
+		})
 		if r.last < want[n] || len(missing) > 0 || len(wrong) > 0 {
 			return fmt.Errorf("%s: the newest is %d, want %d; missing %v; %d wrong, such as %v", n.instance(), r.last, want[n], missing, len(wrong), wrong[:min(3, len(wrong))])
 		}
@@ -155,10 +163,7 @@ func (s *site) complete(central *process, want map[*numbered]int, matchers strin
 // arrives waits until a Prometheus has all that has been scraped until now.
 func (s *site) arrives(central *process, matchers string, limit time.Duration) {
 	s.t.Helper()
-	want := map[*numbered]int{}
-	for _, n := range s.targets {
-		want[n] = n.scrapes()
-	}
+	want := s.numbers()
 	eventually(s.t, limit, "all that was scraped is in the receiver", func() error { return s.complete(central, want, matchers) })
 }
 

@@ -63,14 +63,17 @@ remote_write:
 `, exporter, receiver, message)
 }
 
-// refused sums what a Prometheus receiver counts of samples it did not like.
+// refusals are what a Prometheus receiver counts of samples it did not like.
+var refusals = []string{
+	"prometheus_tsdb_out_of_order_samples_total", "prometheus_tsdb_out_of_bound_samples_total", "prometheus_tsdb_too_old_samples_total",
+	"prometheus_tsdb_head_out_of_order_samples_appended_total", "prometheus_target_scrapes_sample_duplicate_timestamp_total",
+	"prometheus_api_remote_write_invalid_labels_samples_total",
+}
+
+// refused complains about samples that a Prometheus receiver did not like.
 func refused(t testing.TB, p *process) {
 	t.Helper()
-	for _, m := range []string{
-		"prometheus_tsdb_out_of_order_samples_total", "prometheus_tsdb_out_of_bound_samples_total", "prometheus_tsdb_too_old_samples_total",
-		"prometheus_tsdb_head_out_of_order_samples_appended_total", "prometheus_target_scrapes_sample_duplicate_timestamp_total",
-		"prometheus_api_remote_write_invalid_labels_samples_total",
-	} {
+	for _, m := range refusals {
 		if n := p.metric(m); n != 0 {
 			t.Errorf("the receiver's %s is %v", m, n)
 		}

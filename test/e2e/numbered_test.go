@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 // whole does not count.
 type numbered struct {
 	*httptest.Server
+	name   string // of the metric
 	series int
 
 	mu     sync.Mutex // held while a scrape is answered: numbers are given out one at a time
@@ -26,13 +26,13 @@ type numbered struct {
 
 // newNumbered serves a target of so many series until the test ends.
 func newNumbered(t testing.TB, series int) *numbered {
-	n := &numbered{series: series}
+	n := &numbered{name: "numbered_value", series: series}
 	n.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		var b bytes.Buffer
 		for i := range n.series {
-			fmt.Fprintf(&b, "numbered_value{series=\"%d\"} %d\n", i, n.number+1)
+			fmt.Fprintf(&b, "%s{series=\"%d\"} %d\n", n.name, i, n.number+1)
 		}
 		w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
 		if _, err := w.Write(b.Bytes()); err == nil && http.NewResponseController(w).Flush() == nil {
@@ -58,7 +58,9 @@ type tally struct {
 	last    int      // the newest number of which anything came
 	samples int      // of its numbered series
 	missing []int    // numbers below last of which nothing came, though no scrape is said to have failed then
-	wrong   []string // scrapes that came in part, or out of order
+	torn    []int    // numbers that came in part
+	lost    int      // samples that missing and torn are short of
+	wrong   []string // what came out of order
 }
 
 // tally asks a Prometheus for what it has of the target in the last ten
@@ -67,7 +69,7 @@ type tally struct {
 // had given up the scrape before it had read the answer.
 func (n *numbered) tally(central *process, matchers string) (tally, error) {
 	selector := fmt.Sprintf(`{instance=%q,%s}[10m]`, n.instance(), matchers)
-	values, err := central.query("numbered_value" + selector)
+	values, err := central.query(n.name + selector)
 	if err != nil {
 		return tally{}, err
 	}
@@ -115,7 +117,8 @@ func (n *numbered) tally(central *process, matchers string) (tally, error) {
 			continue
 		}
 		if came[v] != n.series {
-			r.wrong = append(r.wrong, fmt.Sprintf("of scrape %d, %d of %d series came", v, came[v], n.series))
+			r.torn = append(r.torn, v)
+			r.lost += n.series - came[v]
 		}
 		excused := 0
 		for _, at := range failed {
@@ -123,40 +126,50 @@ func (n *numbered) tally(central *process, matchers string) (tally, error) {
 				excused++
 			}
 		}
-		r.missing = append(r.missing, gap[min(excused, len(gap)):]...)
+		gap = gap[min(excused, len(gap)):]
+		r.missing = append(r.missing, gap...)
+		r.lost += n.series * len(gap)
 		gap, previous = gap[:0], when[v]
 	}
 	slices.Sort(r.wrong)
 	return r, nil
 }
 
-// allArrived waits until the receiver has all that the targets have been asked
-// for until now, and complains about what is lost, torn or out of order.
-func allArrived(t testing.TB, central *process, matchers string, limit time.Duration, targets ...*numbered) {
+// tallies waits until the receiver has something newer than all that the
+// targets have been asked for until now.
+func tallies(t testing.TB, central *process, matchers string, limit time.Duration, targets ...*numbered) []tally {
 	t.Helper()
-	tallies := make([]tally, len(targets))
+	all := make([]tally, len(targets))
 	for i, n := range targets {
 		want := n.scrapes() + 1 // the last one may have failed; the next will come
 		eventually(t, limit, fmt.Sprintf("scrape %d of %s is in the receiver", want, n.instance()), func() error {
 			r, err := n.tally(central, matchers)
-			tallies[i] = r
-			if err == nil && r.last < want {
-				err = fmt.Errorf("the newest is %d; missing %v", r.last, r.missing)
+			all[i] = r
+			switch {
+			case err != nil:
+				return err
+			case r.last < want:
+				return fmt.Errorf("the newest is %d; missing %v", r.last, r.missing)
+			case slices.Contains(r.torn, r.last):
+				return fmt.Errorf("the newest came in part so far") // requests go out by shard
 			}
-			// The newest scrape may have come in part so far: requests go out by shard.
-			if err == nil && slices.ContainsFunc(r.wrong, func(s string) bool { return strings.HasPrefix(s, fmt.Sprintf("of scrape %d,", r.last)) }) {
-				err = fmt.Errorf("%v", r.wrong)
-			}
-			return err
+			return nil
 		})
 	}
-	for i, n := range targets {
-		r := tallies[i]
-		if len(r.missing) > 0 {
-			t.Errorf("%s: of %d scrapes, %d are lost: %v", n.instance(), r.last, len(r.missing), r.missing)
+	return all
+}
+
+// allArrived waits until the receiver has all that the targets have been asked
+// for until now, and complains about what is lost, torn or out of order.
+func allArrived(t testing.TB, central *process, matchers string, limit time.Duration, targets ...*numbered) {
+	t.Helper()
+	for i, r := range tallies(t, central, matchers, limit, targets...) {
+		if len(r.missing)+len(r.torn) > 0 {
+			t.Errorf("%s: of %d scrapes, %d are lost: %v, and %d came in part: %v",
+				targets[i].instance(), r.last, len(r.missing), r.missing, len(r.torn), r.torn)
 		}
 		for _, w := range r.wrong[:min(len(r.wrong), 10)] {
-			t.Errorf("%s: %s", n.instance(), w)
+			t.Errorf("%s: %s", targets[i].instance(), w)
 		}
 	}
 }

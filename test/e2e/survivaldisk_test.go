@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// onTmpfs gives the agent a small volume of its own for its log, which nobody
+// else sees.
+func (s *site) onTmpfs() {
+	s.t.Helper()
+	data := filepath.Join(s.dir, "data")
+	if err := os.Mkdir(data, 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	unshare := []string{"unshare", "-m"}
+	if os.Getuid() != 0 {
+		unshare = []string{"unshare", "-rm"}
+	}
+	s.command = append(unshare, "sh", "-c", `mount -t tmpfs -o size=8m tmpfs "$0" && exec "$@"`, data)
+	if out, err := exec.Command(s.command[0], append(s.command[1:], "true")...).CombinedOutput(); err != nil {
+		s.t.Fatalf("a tmpfs cannot be mounted; run it under test/netns: %v: %s", err, out)
+	}
+}
+
+// inside is the path of what the agent sees in its data directory.
+func (s *site) inside(name string) string {
+	return fmt.Sprintf("/proc/%d/root%s", s.agent.cmd.Process.Pid, filepath.Join(s.dir, "data", name))
+}
+
+// failing waits until the agent says that its disk fails, or is well.
+func (s *site) failing(want float64) {
+	s.t.Helper()
+	eventually(s.t, 20*time.Second, fmt.Sprintf("prom_agent_log_disk_failing is %v", want), func() error {
+		if _, err := s.agent.get("/-/ready"); err != nil {
+			s.t.Errorf("not ready: %v", err)
+		}
+		if got := s.agent.metric("prom_agent_log_disk_failing"); got != want {
+			return fmt.Errorf("it is %v", got)
+		}
+		return nil
+	})
+}
+
+// fill takes the rest of the agent's volume, to the last byte.
+func (s *site) fill() {
+	s.t.Helper()
+	f, err := os.Create(s.inside("ballast"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
+			size /= 2
+		} else if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+func (s *site) empty() {
+	s.t.Helper()
+	if err := os.Remove(s.inside("ballast")); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// The disk fills up while all is well, and an outage comes on top of it; and
+// it fills up in an outage, and the receiver comes back before there is room.
+func TestPrometheusGetsAllThroughAFullDisk(t *testing.T) {
+	inEveryReceiver(t, func(t *testing.T, s *site) {
+		s.onTmpfs()
+		s.startCentral()
+		s.startAgent()
+		s.scraped(2)
+		s.failing(0)
+
+		s.fill()
+		s.failing(1)
+		s.scraped(2)
+		s.arrives(s.central, "", 20*time.Second)
+		s.central.end(syscall.SIGKILL)
+		s.scraped(4)
+		s.failing(1)
+		s.empty()
+		s.failing(0)
+		s.scraped(2)
+		s.startCentral()
+		s.arrives(s.central, "", 20*time.Second)
+
+		s.central.end(syscall.SIGKILL)
+		s.scraped(2)
+		s.fill()
+		s.failing(1)
+		s.scraped(2)
+		s.startCentral()
+		s.arrives(s.central, "", 20*time.Second)
+		s.empty()
+		s.failing(0)
+		s.scraped(1)
+		s.arrives(s.central, "", 20*time.Second)
+		s.liked(s.central)
+	})
+}

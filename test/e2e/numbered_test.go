@@ -139,16 +139,18 @@ func (n *numbered) tally(central *process, matchers string) (tally, error) {
 // targets have been asked for until now.
 func tallies(t testing.TB, central *process, matchers string, limit time.Duration, targets ...*numbered) []tally {
 	t.Helper()
-	all := make([]tally, len(targets))
+	all, want := make([]tally, len(targets)), make([]int, len(targets))
 	for i, n := range targets {
-		want := n.scrapes() + 1 // the last one may have failed; the next will come
-		eventually(t, limit, fmt.Sprintf("scrape %d of %s is in the receiver", want, n.instance()), func() error {
+		want[i] = n.scrapes() + 1 // the last one may have failed; the next will come
+	}
+	for i, n := range targets {
+		eventually(t, limit, fmt.Sprintf("scrape %d of %s is in the receiver", want[i], n.instance()), func() error {
 			r, err := n.tally(central, matchers)
 			all[i] = r
 			switch {
 			case err != nil:
 				return err
-			case r.last < want:
+			case r.last < want[i]:
 				return fmt.Errorf("the newest is %d; missing %v", r.last, r.missing)
 			case slices.Contains(r.torn, r.last):
 				return fmt.Errorf("the newest came in part so far") // requests go out by shard

@@ -149,12 +149,10 @@ func (s *site) complete(central *process, want map[*numbered]int, matchers strin
 		for r.last < want[n] && s.excused[n][want[n]] {
 			want[n]--
 		}
-		// The newest scrape may have come in part so far: requests go out by shard.
-		wrong := slices.DeleteFunc(r.wrong, func(w string) bool {
-			return strings.HasPrefix(w, fmt.Sprintf("of scrape %d,", r.last)) && r.last > want[n]
-		})
-		if r.last < want[n] || len(missing) > 0 || len(wrong) > 0 {
-			return fmt.Errorf("%s: the newest is %d, want %d; missing %v; %d wrong, such as %v", n.instance(), r.last, want[n], missing, len(wrong), wrong[:min(3, len(wrong))])
+		// What is newer than that may have come in part so far: requests go out by shard.
+		torn := slices.DeleteFunc(r.torn, func(v int) bool { return v > want[n] })
+		if r.last < want[n] || len(missing) > 0 || len(torn) > 0 || len(r.wrong) > 0 {
+			return fmt.Errorf("%s: the newest is %d, want %d; missing %v, torn %v, wrong %v", n.instance(), r.last, want[n], missing, torn, r.wrong[:min(3, len(r.wrong))])
 		}
 	}
 	return nil

@@ -38,7 +38,7 @@ type fault struct {
 	lasts    int      // scrapes of each target; 0: 12
 	named    bool     // the receiver has a name
 	remote   string   // keys of the remote_write block
-	queue    string   // keys of its queue_config, each with a comma before it
+	shards   int      // as many requests at a time; 0: 3
 	alone    bool     // it has a receiver of its own
 	window   string   // that receiver's out_of_order_time_window; "": none
 	marks    bool     // there is a target beside the others, with the series marked_value
@@ -56,7 +56,8 @@ type scene struct {
 	t       testing.TB
 	message string // remote_write's protobuf_message
 	job     string
-	host    string // the receiver's name or address
+	ip      string // the front's
+	host    string // the receiver's name, or that address
 	front   *front
 	central *center
 	agent   *process
@@ -167,7 +168,7 @@ func (s *scene) known(known bool) {
 		s.t.Errorf("read names: %v", err)
 		return
 	}
-	line := "127.0.0.1 " + s.host + "\n"
+	line := s.ip + " " + s.host + "\n"
 	text := strings.ReplaceAll(string(b), line, "")
 	if known {
 		text += line
@@ -181,9 +182,9 @@ var faults = []fault{
 	{name: "500", begin: answers(500), felt: retried},
 	{name: "503", begin: answers(503), felt: retried},
 	{name: "429 without Retry-After", begin: answers(429), felt: retried},
-	{name: "429 with seconds", queue: ", max_shards: 1", felt: retried,
+	{name: "429 with seconds", shards: 1, felt: retried,
 		begin: asksFor(func(now time.Time) (string, time.Time) { return "2", now.Add(2 * time.Second) })},
-	{name: "429 with a date", queue: ", max_shards: 1", felt: retried,
+	{name: "429 with a date", shards: 1, felt: retried,
 		begin: asksFor(func(now time.Time) (string, time.Time) {
 			until := now.Add(3 * time.Second).Truncate(time.Second)
 			return until.UTC().Format(http.TimeFormat), until
@@ -205,7 +206,7 @@ var faults = []fault{
 			}
 		}),
 		felt: hit, check: func(s *scene) { s.onlyTheMarked() }},
-	{name: "413", begin: mood(func(s *scene) http.HandlerFunc {
+	{name: "413", shards: 1, begin: mood(func(s *scene) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			if r.ContentLength > 600 {
 				s.hits.Add(1)
@@ -333,17 +334,33 @@ func (s *scene) overtake(d time.Duration) {
 	}
 }
 
-// swallowBacklog is a fault: there is an outage, and each request of the
-// backlog is taken without an answer at first.
+// swallowBacklog is a fault: there is an outage, and then some requests of the
+// backlog, with more than one sample of a series, are taken without an answer.
 func swallowBacklog(s *scene) {
 	answers(http.StatusServiceUnavailable)(s)
 	s.scraped(8)
 	var n atomic.Int64
 	s.front.feel(func(w http.ResponseWriter, r *http.Request) {
-		if n := n.Add(1); n < 10 && n%2 == 1 {
-			s.front.swallow(w, r)
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
 		}
-		s.front.pass(w, r)
+		samples, err := s.front.samples(body)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		next := s.front.pass
+		for _, times := range samples {
+			if len(times) > 1 {
+				if n.Add(1) <= 6 {
+					next = s.front.swallow
+				}
+				break
+			}
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next(w, r)
 	})
 }
 
@@ -422,7 +439,7 @@ type center struct {
 }
 
 func startCenter(t testing.TB, window string) *center {
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), ownAddr(t)
 	config := "global: {}\n"
 	if window != "" {
 		config = fmt.Sprintf("storage: {tsdb: {out_of_order_time_window: %s}}\n", window)
@@ -486,17 +503,17 @@ func (s *scene) start() {
 	var config *tls.Config
 	scheme, remote := "http", s.remote
 	if s.tls {
-		s.cert = newIdentity(t, dir)
-		config, scheme, remote = s.cert.config(), "https", fmt.Sprintf("tls_config: {ca_file: %q}", s.cert.caFile)
+		s.cert = newIdentity(t, dir, "receiver.test")
+		config, scheme, remote = s.cert.config(), "https", fmt.Sprintf("tls_config: {ca_file: %q, server_name: receiver.test}", s.cert.caFile)
 	}
 	s.front = s.central.front(t, s.message, config)
-	host, port, err := net.SplitHostPort(s.front.addr)
+	ip, port, err := net.SplitHostPort(s.front.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.host = host
+	s.ip, s.host = ip, ip
 	if s.named {
-		s.host = fmt.Sprintf("receiver-%s.test", port)
+		s.host = fmt.Sprintf("receiver-%s.test", ip)
 		s.known(true)
 		t.Cleanup(func() { s.known(false) })
 	}
@@ -509,10 +526,10 @@ remote_write:
 - url: %s://%s/api/v1/write
   protobuf_message: %s
   metadata_config: {send: false}
-  queue_config: {batch_send_deadline: 100ms, min_backoff: 30ms, max_backoff: 300ms, retry_on_http_429: true%s}
-  %s
-`, s.job, strings.Join(addrs, ", "), scheme, net.JoinHostPort(s.host, port), s.message, s.queue, remote))
-	s.agent = startAgent(t, dir, freeAddr(t))
+  queue_config: {batch_send_deadline: 100ms, min_backoff: 30ms, max_backoff: 300ms, retry_on_http_429: true, min_shards: %d, max_shards: %[6]d}
+  %[7]s
+`, s.job, strings.Join(addrs, ", "), scheme, net.JoinHostPort(s.host, port), s.message, cmp.Or(s.shards, 3), remote))
+	s.agent = startAgent(t, dir, ownAddr(t))
 }
 
 func (s *scene) run() {

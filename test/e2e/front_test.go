@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -18,6 +19,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,9 +55,25 @@ type account struct {
 	stale      int // of those, not their series' newest: Prometheus refuses them, as out of order
 }
 
+// hostNumber is the last host that ownAddr gave away.
+var hostNumber atomic.Uint32
+
+// ownAddr is an address for one server: no other, and no connection's own end,
+// has its port in the time in which nothing listens there.
+func ownAddr(t testing.TB) string {
+	t.Helper()
+	n := hostNumber.Add(1)
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.1.%d.%d:0", n/250, n%250+1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
 func newFront(t testing.TB, central, message string, tls *tls.Config) *front {
 	f := &front{
-		t: t, message: message, addr: freeAddr(t), central: central, tls: tls,
+		t: t, message: message, addr: ownAddr(t), central: central, tls: tls,
 		active: map[*http.Request]int{}, newest: map[string]int64{}, seen: map[string]map[int64]bool{},
 	}
 	f.open()
@@ -66,13 +84,6 @@ func newFront(t testing.TB, central, message string, tls *tls.Config) *front {
 // open listens on the front's address.
 func (f *front) open() {
 	ln, err := net.Listen("tcp", f.addr)
-	for range 100 { // a connection of anybody may have the port as its own end for a moment
-		if err == nil {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-		ln, err = net.Listen("tcp", f.addr)
-	}
 	if err != nil {
 		f.t.Errorf("listen again: %v", err)
 		return
@@ -263,7 +274,7 @@ func reset(t testing.TB, w http.ResponseWriter) {
 	}
 }
 
-// identity is a certificate for 127.0.0.1 that changes.
+// identity is a server's certificate that changes.
 type identity struct {
 	valid, expired tls.Certificate
 	caFile         string
@@ -273,7 +284,7 @@ type identity struct {
 }
 
 // newIdentity makes an authority and two certificates of it, one of which has expired.
-func newIdentity(t testing.TB, dir string) *identity {
+func newIdentity(t testing.TB, dir, name string) *identity {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -293,7 +304,7 @@ func newIdentity(t testing.TB, dir string) *identity {
 	server := func(serial int64, until time.Time) tls.Certificate {
 		return tls.Certificate{PrivateKey: key, Certificate: [][]byte{issue(&x509.Certificate{
 			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "receiver"}, NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: until,
-			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+			DNSNames: []string{name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		})}}
 	}
 	i := &identity{

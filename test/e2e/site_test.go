@@ -29,6 +29,8 @@ type site struct {
 	flags    []string // of the agent
 	command  []string // what the agent's binary is an argument of; nil: nothing
 
+	centralConfig string
+
 	agent, central         *process
 	agentAddr, centralAddr string
 	excused                map[*numbered]map[int]bool // scrapes under way when an agent ended
@@ -98,7 +100,11 @@ func (s *site) startAgent() {
 
 func (s *site) startCentral() {
 	s.t.Helper()
-	s.central = startReceiver(s.t, s.receiver, s.dir, s.centralAddr)
+	config := filepath.Join(s.dir, "receiver.yml")
+	writeFile(s.t, config, s.centralConfig)
+	s.central = start(s.t, "receiver", s.centralAddr, "/-/ready", s.receiver.binary,
+		"--config.file="+config, "--storage.tsdb.path="+filepath.Join(s.dir, "tsdb"),
+		"--web.listen-address="+s.centralAddr, "--web.enable-remote-write-receiver")
 }
 
 // endAgent ends the agent. What was being scraped while the signal was on its

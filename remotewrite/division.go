@@ -1,7 +1,13 @@
 package remotewrite
 
-// maxRequests bounds the requests that one refused batch may cost.
-const maxRequests = 64
+const (
+	// maxRequests bounds the requests that one refused batch may cost.
+	maxRequests = 64
+	// waryRequests is the bound while the remote has taken nothing of the last
+	// batch, nor of this one so far: it may refuse everything. It is enough to
+	// find one culprit among ten thousand samples.
+	waryRequests = maxRequests / 2
+)
 
 // division is the order in which a batch is sent: whole at first, and what is
 // refused in halves. Parts are ranges of its samples.
@@ -9,14 +15,16 @@ type division struct {
 	todo     []part // the first is next
 	requests int    // that have had a final answer
 	accepted bool   // some part
+	wary     bool   // nothing of the batch before was accepted
 }
 
 type part struct{ from, to int }
 
 func (p part) len() int { return p.to - p.from }
 
-// divide begins with a batch of n samples.
-func divide(n int) *division { return &division{todo: []part{{0, n}}} }
+// divide begins with a batch of n samples. It is wary when nothing of the batch
+// before was accepted.
+func divide(n int, wary bool) *division { return &division{todo: []part{{0, n}}, wary: wary} }
 
 // next is the part to send; false: all is done.
 func (d *division) next() (part, bool) {
@@ -58,7 +66,11 @@ func (d *division) done(accepted bool) {
 // may be to blame. False: it cannot be halved, or that might take too many
 // requests; it is not done yet.
 func (d *division) refused() bool {
-	if d.requests+1+len(d.todo)+1 > maxRequests {
+	bound := maxRequests
+	if d.wary && !d.accepted {
+		bound = waryRequests
+	}
+	if d.requests+1+len(d.todo)+1 > bound {
 		return false
 	}
 	return d.halve()

@@ -356,7 +356,7 @@ func (e *Endpoint) startShards(ctx context.Context) crew {
 		w, stop := make(chan struct{}, 1), make(chan struct{})
 		e.wakers = append(e.wakers, w)
 		c.stop = append(c.stop, stop)
-		s := &shard{e: e, number: i, wake: w, stop: stop, encoder: wire.NewEncoder(e.v2), mayHalve: true, noneFits: e.noneFits.Load()}
+		s := &shard{e: e, number: i, wake: w, stop: stop, encoder: wire.NewEncoder(e.v2), noneFits: e.noneFits.Load()}
 		c.wg.Go(func() { s.run(ctx) })
 	}
 	return c

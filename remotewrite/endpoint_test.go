@@ -36,7 +36,7 @@ func counter(t *testing.T, c prometheus.Counter) float64 {
 
 // testShard is a shard of the endpoint that does not run.
 func testShard(e *Endpoint) *shard {
-	return &shard{e: e, encoder: wire.NewEncoder(e.v2), mayHalve: true}
+	return &shard{e: e, encoder: wire.NewEncoder(e.v2)}
 }
 
 func TestShardsFollowTheMeasurements(t *testing.T) {

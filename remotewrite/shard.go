@@ -22,7 +22,7 @@ type shard struct {
 	encoder   wire.Encoder
 	packed    []byte
 	exemplars []template.Extra
-	mayHalve  bool     // the last batch was accepted, in part at least
+	wary      bool     // nothing of the last batch was accepted
 	tooLarge  bool     // of the batch in work, something was
 	fits      bool     // of the batch in work, something was not
 	alone     error    // of the batch in work: the answer to a sample that is too large alone
@@ -83,7 +83,7 @@ func (s *shard) run(ctx context.Context) {
 // send delivers a batch, in halves where the remote refuses it. It returns
 // false when it was stopped before all of it was final.
 func (s *shard) send(ctx context.Context, b *batch) bool {
-	d := divide(b.samples())
+	d := divide(b.samples(), s.wary)
 	largest := 0 // part that was accepted
 	s.tooLarge, s.fits, s.alone, s.refusals = false, false, nil, refusals{}
 	defer func() { s.e.refused(s.refusals) }()
@@ -110,7 +110,7 @@ func (s *shard) send(ctx context.Context, b *batch) bool {
 			probing = d.probe()
 		}
 	}
-	s.mayHalve = d.accepted
+	s.wary = !d.accepted
 	s.remember(b)
 	s.adapt(b.len(), largest)
 	return true
@@ -247,7 +247,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 			s.tooLarge = true
 			e.complain("A batch is too large for the remote; smaller ones are sent", err, "samples", samples)
 			return false, true, true
-		case se.Status == http.StatusBadRequest && !se.Response.Confirmed && s.mayHalve && d.refused():
+		case se.Status == http.StatusBadRequest && !se.Response.Confirmed && d.refused():
 			return false, true, true
 		case se.Status == http.StatusRequestEntityTooLarge:
 			s.alone = err

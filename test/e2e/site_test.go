@@ -40,11 +40,15 @@ type site struct {
 func newSite(t testing.TB, r receiver) *site {
 	s := &site{t: t, dir: t.TempDir(), receiver: r, agentAddr: freeAddr(t), centralAddr: freeAddr(t), excused: map[*numbered]map[int]bool{}}
 	for range siteTargets {
-		n := newNumbered(t, siteSeries)
-		s.targets, s.excused[n] = append(s.targets, n), map[int]bool{}
+		s.add(newNumbered(t, siteSeries))
 	}
-	s.configure("", "")
 	return s
+}
+
+// add adds a target to the config.
+func (s *site) add(n *numbered) {
+	s.targets, s.excused[n] = append(s.targets, n), map[int]bool{}
+	s.configure("", "")
 }
 
 // inEveryReceiver runs a test with a site for each way to write to a current Prometheus.

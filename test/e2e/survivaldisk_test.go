@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -32,6 +33,18 @@ func (s *site) onTmpfs() {
 // inside is the path of what the agent sees in its data directory.
 func (s *site) inside(name string) string {
 	return fmt.Sprintf("/proc/%d/root%s", s.agent.cmd.Process.Pid, filepath.Join(s.dir, "data", name))
+}
+
+// mount runs commands of mount and umount that change what the agent sees.
+func (s *site) mount(script string) {
+	s.t.Helper()
+	argv := []string{"-t", fmt.Sprint(s.agent.cmd.Process.Pid), "-m", "sh", "-c", script, filepath.Join(s.dir, "data")}
+	if os.Getuid() != 0 {
+		argv = append([]string{"-U", "--preserve-credentials"}, argv...)
+	}
+	if out, err := exec.Command("nsenter", argv...).CombinedOutput(); err != nil {
+		s.t.Fatalf("%s: %v: %s", script, err, out)
+	}
 }
 
 // failing waits until the agent says that its disk fails, or is well.
@@ -105,6 +118,39 @@ func TestPrometheusGetsAllThroughAFullDisk(t *testing.T) {
 		s.empty()
 		s.failing(0)
 		s.scraped(1)
+		s.arrives(s.central, "", 20*time.Second)
+		s.liked(s.central)
+	})
+}
+
+// The directory becomes read-only: a volume with files that are written to
+// cannot be remounted so, but a mount over it makes every new file fail. The
+// noise makes the log begin new ones.
+func TestPrometheusGetsAllThroughAReadOnlyDisk(t *testing.T) {
+	inEveryReceiver(t, func(t *testing.T, s *site) {
+		s.flags = []string{"--storage.agent.retention.max-size=1MB"}
+		s.add(newNoisy(t))
+		s.onTmpfs()
+		s.startCentral()
+		s.startAgent()
+		s.scraped(2)
+		s.failing(0)
+
+		s.mount(`mount --bind "$0" "$0" && mount -o remount,bind,ro "$0"`)
+		s.failing(1)
+		s.scraped(2)
+		s.arrives(s.central, "", 20*time.Second)
+		s.central.end(syscall.SIGKILL)
+		s.scraped(2)
+		s.startCentral()
+		s.arrives(s.central, "", 20*time.Second)
+		s.failing(1)
+		if b, err := os.ReadFile(s.agent.log); err != nil || !bytes.Contains(b, []byte(syscall.EROFS.Error())) {
+			t.Errorf("%q is not logged (%v)", syscall.EROFS.Error(), err)
+		}
+		s.mount(`umount "$0"`)
+		s.failing(0)
+		s.scraped(2)
 		s.arrives(s.central, "", 20*time.Second)
 		s.liked(s.central)
 	})

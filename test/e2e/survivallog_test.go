@@ -40,8 +40,7 @@ func TestWhatRetentionTakesIsAllThatPrometheusMisses(t *testing.T) {
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		s.flags = []string{"--storage.agent.retention.max-size=1MB"}
 		noisy := newNoisy(t)
-		s.targets, s.excused[noisy] = append(s.targets, noisy), map[int]bool{}
-		s.configure("", "")
+		s.add(noisy)
 		s.startAgent() // no receiver yet
 		lost := func() int { return int(s.agent.metric("prom_agent_remote_lost_samples_total")) }
 		eventually(t, 60*time.Second, "two segments are gone", func() error {

@@ -384,11 +384,15 @@ func TestRollingUpgradeHandsTheLogOver(t *testing.T) {
 		}
 		r.scraped(4)
 		r.nothingLost() // by the old one
+		// While the receiver is down, for what it takes just before a kill comes twice.
+		r.outage()
+		r.scraped(4)
 		if err := old.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		r.rolledOut()
 		r.scraped(4)
+		r.outageEnds()
 		r.nothingLost()
 	})
 }

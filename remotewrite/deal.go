@@ -21,6 +21,9 @@ type sheet struct {
 	live    int // columns in use
 
 	slot, column, k int // the next sample
+
+	it     template.Slots // of a window: at the slot, or before it
+	hasher template.SeriesHasher
 }
 
 // column is one entry's part. The slices that the part did not have are empty.
@@ -52,6 +55,9 @@ func (s *sheet) load(src source, st step, at At, plan func(*template.Block) wire
 	err = src.LoadEach(st.entries, func(i int, p *template.Part, t int64) error {
 		if s.plan.Block == nil {
 			s.plan, s.slots = plan(p.Block), p.Block.Len()
+			values := s.it.Values
+			s.it = p.Block.Slots()
+			s.it.Values = values[:0]
 		}
 		if s.live == len(s.columns) {
 			s.columns = append(s.columns, column{})
@@ -88,7 +94,7 @@ func (s *sheet) deal(led *ledger, now time.Time, oldest int64, exemplars bool, n
 	}
 	for ; s.slot < s.slots; s.slot, s.column, s.k = s.slot+1, 0, 0 {
 		keep := s.plan.Keep(s.slot)
-		shard := int(s.plan.Hash(s.slot) % uint64(len(led.lanes)))
+		shard := int(s.hash() % uint64(len(led.lanes)))
 		for ; s.column < s.live; s.column, s.k = s.column+1, 0 {
 			c := &s.columns[s.column]
 			for more := true; more; s.k++ {
@@ -121,6 +127,19 @@ func (s *sheet) deal(led *ledger, now time.Time, oldest int64, exemplars bool, n
 		}
 	}
 	return true
+}
+
+// hash decides on the shard of the slot. It never changes for a series within
+// one kind of spans. In a run the series of a metric stay together, which makes
+// requests small; in a window every series goes its own way, for there each
+// brings many samples, and all shards are to get as many.
+func (s *sheet) hash() uint64 {
+	if s.step.kind == Run {
+		return s.plan.Hash(s.slot)
+	}
+	for s.it.Slot < s.slot && s.it.Next() {
+	}
+	return s.hasher.Hash(&s.it)
 }
 
 // sample is the k-th sample of a slot: the column's own, then the further ones.

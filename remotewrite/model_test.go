@@ -215,7 +215,7 @@ func newModel(t *testing.T, seed uint64) *model {
 			tg.labels, tg.shared = m.firstLabels(), false
 		}
 		for n := range 1 + m.rnd.IntN(9) {
-			tg.names = append(tg.names, fmt.Sprintf("m%d", n))
+			tg.names = append(tg.names, fmt.Sprintf("%c%d", 'a'+n%3, n))
 		}
 		m.targets = append(m.targets, tg)
 	}
@@ -350,10 +350,10 @@ func (m *model) addBlock(tg *modelTarget, names []string) {
 	b := template.NewBuilder(tg.labels)
 	b.Origin = tg.origin
 	for _, name := range names {
-		sc := template.Schema{Name: name}
-		var values []string
+		sc := template.Schema{Name: name[:1], Labels: []string{"n"}} // in a window they go to different shards, in a run to one
+		values := []string{name}
 		if tg.shared {
-			sc.Whole, sc.Labels, values = true, []string{"instance", "job"}, []string{"0", "j"}
+			sc.Whole, sc.Labels, values = true, append(sc.Labels, "instance", "job"), append(values, "0", "j")
 		}
 		b.Add(template.Intern(sc), values)
 	}

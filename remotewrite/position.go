@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"promagent/wal"
 )
@@ -79,7 +80,13 @@ type State struct {
 	Passed uint64 // samples in the log before the lowest position, as segments count them
 }
 
-const stateVersion = 1
+// Versions of a state. The first one chose the shards of a window as those of a
+// run are chosen. Where there is no window, it is what is written, so that
+// older releases can read it. 2 is that of Progress.
+const (
+	stateVersion       = 1
+	stateVersionWindow = 3
+)
 
 var errState = errors.New("malformed state")
 
@@ -95,7 +102,11 @@ func (s *State) Low() wal.Pos {
 // number of spans, each kind, segment, start, end, before; number of shards, each
 // number of its span, step, slot, nth.
 func (s *State) AppendTo(dst []byte) []byte {
-	dst = append(dst, stateVersion)
+	version := byte(stateVersion)
+	if s.hasWindow() {
+		version = stateVersionWindow
+	}
+	dst = append(dst, version)
 	dst = binary.AppendUvarint(dst, s.Passed)
 	dst = binary.AppendUvarint(dst, uint64(len(s.Spans)))
 	for _, sp := range s.Spans {
@@ -123,8 +134,9 @@ func (s *State) AppendTo(dst []byte) []byte {
 // cursor's concern; Decode only refuses what it could not walk.
 func (s *State) Decode(b []byte) error {
 	r := fields{rest: b}
-	if v := r.byte(); r.err == nil && v != stateVersion {
-		return fmt.Errorf("decode state: version %d is not known", v)
+	version := r.byte()
+	if r.err == nil && version != stateVersion && version != stateVersionWindow {
+		return fmt.Errorf("decode state: version %d is not known", version)
 	}
 	var d State
 	d.Passed = r.uint(math.MaxUint64)
@@ -163,8 +175,24 @@ func (s *State) Decode(b []byte) error {
 	if r.err != nil {
 		return fmt.Errorf("decode state: %w", r.err)
 	}
+	if version == stateVersion && d.hasWindow() {
+		d.repeat()
+	}
 	*s = d
 	return nil
+}
+
+func (s *State) hasWindow() bool {
+	return slices.ContainsFunc(s.Spans, func(sp Span) bool { return sp.Kind == Window })
+}
+
+// repeat moves every shard back to the lowest place, when it is not known which
+// series each of them has had.
+func (s *State) repeat() {
+	low := slices.MinFunc(s.Ats, At.Compare)
+	for i := range s.Ats {
+		s.Ats[i] = low
+	}
 }
 
 // fields takes numbers off a byte slice and remembers the first failure.

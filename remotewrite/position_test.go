@@ -53,8 +53,33 @@ func TestStateThatCannotBeWalkedIsRefused(t *testing.T) {
 			t.Errorf("%s: accepted as %+v", name, d)
 		}
 	}
-	if err := new(State).Decode(append([]byte{stateVersion + 1}, enc[1:]...)); err == nil {
+	if err := new(State).Decode(append([]byte{stateVersionWindow + 1}, enc[1:]...)); err == nil {
 		t.Error("an unknown version was accepted")
+	}
+}
+
+// Releases that chose the shards of a window in another way leave a state that
+// tells a shard's place, and not which series the shard has had.
+func TestAWindowOfAnOlderReleaseIsRepeated(t *testing.T) {
+	want := exampleState()
+	enc := want.AppendTo(nil)
+	enc[0] = stateVersion
+	var got State
+	if err := got.Decode(enc); err != nil {
+		t.Fatal(err)
+	}
+	want.Ats = []At{want.Ats[0], want.Ats[0], want.Ats[0]}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+
+	runs := State{Spans: want.Spans[:1], Ats: []At{want.Ats[0], want.Spans[0].begin()}, Passed: 5}
+	enc = runs.AppendTo(nil)
+	if enc[0] != stateVersion {
+		t.Errorf("version %d without a window; older releases read %d", enc[0], stateVersion)
+	}
+	if err := got.Decode(enc); err != nil || !reflect.DeepEqual(got, runs) {
+		t.Errorf("got %+v, %v, want %+v", got, err, runs)
 	}
 }
 

@@ -12,27 +12,53 @@ import (
 const (
 	maxRun          = 4096           // entries of a run, so that positions stay close to the samples
 	maxWindow       = 16384          // entries of a window
-	maxWindowBlock  = 16             // entries of a window per block
-	maxWindowMillis = 10 * 60 * 1000 // between the first and the last entry of a window
+	minWindowBlock  = 16             // entries of a block that a window has room for, however many samples these are
+	maxWindowBlock  = 128            // entries of a block in a window
+	windowSamples   = 1 << 18        // samples of a window
+	windowStep      = 1 << 16        // samples of a block in a window
+	maxWindowMillis = 20 * 60 * 1000 // between the first and the last entry of a window
 	maxPairs        = 64             // pairs of job and instance that are told apart per block
 )
 
-// window decides how many of the entries, which follow each other in one
-// segment, make one window: at least the first.
-func window(entries []record.Entry) int {
-	perBlock := map[record.BlockID]int{}
-	for i, e := range entries {
-		if i == maxWindow || e.Time > entries[0].Time+maxWindowMillis || perBlock[e.Block] == maxWindowBlock {
-			return i
-		}
-		perBlock[e.Block]++
+// extent decides how many of the entries that follow each other in a segment
+// make one window. Many samples give full requests to many shards, and many
+// entries per block make the labels a small part of them; the time is short
+// enough for a receiver whose own limit is an hour to take two windows in any order.
+type extent struct {
+	blocks  map[record.BlockID]*blockExtent
+	entries int
+	samples uint64
+	first   int64 // time of the first entry, ms
+}
+
+type blockExtent struct {
+	entries int
+	samples uint64
+}
+
+// take takes the next entry in, if it is one of the window. The first one is.
+func (x *extent) take(e record.Entry) bool {
+	if x.blocks == nil {
+		x.blocks, x.first = map[record.BlockID]*blockExtent{}, e.Time
 	}
-	return len(entries)
+	b := x.blocks[e.Block]
+	if b == nil {
+		b = &blockExtent{}
+	}
+	if x.entries == maxWindow || e.Time > x.first+maxWindowMillis || b.entries == maxWindowBlock ||
+		b.entries >= minWindowBlock && (x.samples >= windowSamples || b.samples >= windowStep) {
+		return false
+	}
+	x.blocks[e.Block] = b
+	b.entries, b.samples = b.entries+1, b.samples+uint64(e.Samples)
+	x.entries, x.samples = x.entries+1, x.samples+uint64(e.Samples)
+	return true
 }
 
 // step is a part of a span that is read at once: an entry of a run, or all
 // entries of a block in a window.
 type step struct {
+	kind    Kind // of the span
 	number  uint32
 	entries []record.Entry
 	samples uint64
@@ -44,7 +70,7 @@ func steps(kind Kind, entries []record.Entry) []step {
 	if kind == Run {
 		out := make([]step, len(entries))
 		for i, e := range entries {
-			out[i] = step{e.Pos.Offset, entries[i : i+1], uint64(e.Samples)}
+			out[i] = step{kind, e.Pos.Offset, entries[i : i+1], uint64(e.Samples)}
 		}
 		return out
 	}
@@ -59,7 +85,7 @@ func steps(kind Kind, entries []record.Entry) []step {
 	})
 	out := make([]step, 0, len(number))
 	for i := 0; i < len(entries); {
-		st := step{number: uint32(len(out))}
+		st := step{kind: kind, number: uint32(len(out))}
 		j := i
 		for ; j < len(entries) && entries[j].Block == entries[i].Block; j++ {
 			st.samples += uint64(entries[j].Samples)

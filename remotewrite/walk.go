@@ -42,6 +42,9 @@ type walk struct {
 	ahead []record.Entry // read, and not in a span yet
 	next  wal.Pos        // after ahead
 
+	planned     int // entries ahead that make the next window; 0: not known yet
+	plannedKind Kind
+
 	known   map[record.BlockID]traits // of the segment
 	segment uint64
 
@@ -109,6 +112,9 @@ func (w *walk) advance(since int64) (st step, v verdict, gone lost, err error) {
 			}
 		}
 		if len(w.rest) > 0 {
+			if !w.mayChange(w.rest[0].Kind) {
+				return step{}, blocked, gone, nil
+			}
 			l, err := w.again()
 			gone.add(l)
 			if err != nil {
@@ -226,25 +232,26 @@ func (w *walk) open(since int64) (verdict, lost, error) {
 		return stepped, lost{}, nil
 	}
 
+	sp, n := Span{Kind: Run, Start: first.Pos}, len(w.ahead)
+	if sameSegment {
+		sp.Start = w.span.End
+	}
+	if behind {
+		if w.planned == 0 {
+			if err := w.plan(); err != nil {
+				return blocked, lost{}, err
+			}
+		}
+		sp.Kind, n = w.plannedKind, w.planned
+	}
 	w.mu.Lock()
 	may := w.led.mayOpen()
 	if behind { // partial batches go out with their window
 		w.led.flush()
 	}
 	w.mu.Unlock()
-	if !may {
+	if !may || !w.mayChange(sp.Kind) {
 		return blocked, lost{}, nil
-	}
-	sp := Span{Kind: Run, Start: first.Pos}
-	if sameSegment {
-		sp.Start = w.span.End
-	}
-	n := len(w.ahead)
-	if behind {
-		var err error
-		if sp.Kind, n, err = w.window(); err != nil {
-			return blocked, lost{}, err
-		}
 	}
 	sp.End = w.end(n)
 
@@ -304,24 +311,39 @@ func (w *walk) stop() (verdict, lost) {
 	return ended, w.arrive(total, w.behind)
 }
 
-// window reads ahead for a window and says how many of the entries ahead make
+// mayChange says whether a span of the kind may follow: not while anything of
+// another kind is outstanding, for a series' shard depends on the kind. What
+// hinders it is made due.
+func (w *walk) mayChange(kind Kind) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if kind == w.span.Kind || w.led.outstanding() == 0 {
+		return true
+	}
+	w.led.flush()
+	return false
+}
+
+// plan reads ahead for a window and decides how many of the entries ahead make
 // one, and in which order they can be delivered.
-func (w *walk) window() (Kind, int, error) {
+func (w *walk) plan() error {
 	segment := w.ahead[0].Pos.Segment
-	for w.next.Segment == segment && window(w.ahead) == len(w.ahead) {
-		n := len(w.ahead)
+	var x extent
+	n := 0
+	for {
+		for n < len(w.ahead) && w.ahead[n].Pos.Segment == segment && x.take(w.ahead[n]) {
+			n++
+		}
+		if n < len(w.ahead) || w.next.Segment != segment {
+			break
+		}
 		if err := w.look(w.next); err != nil {
-			return 0, 0, err
+			return err
 		}
 		if len(w.ahead) == n {
 			break
 		}
 	}
-	n := 0
-	for n < len(w.ahead) && w.ahead[n].Pos.Segment == segment {
-		n++
-	}
-	n = window(w.ahead[:n])
 
 	if w.segment != segment {
 		w.segment, w.known = segment, map[record.BlockID]traits{}
@@ -339,7 +361,7 @@ func (w *walk) window() (Kind, int, error) {
 				return nil
 			}, func(int, error) {})
 			if err != nil {
-				return 0, 0, fmt.Errorf("load block: %w", err)
+				return fmt.Errorf("load block: %w", err)
 			}
 			if !ok { // perhaps another entry of the block can be read
 				continue
@@ -349,10 +371,11 @@ func (w *walk) window() (Kind, int, error) {
 		seen[e.Block] = true
 		all = append(all, tr)
 	}
+	w.planned, w.plannedKind = n, Window
 	if mayShare(all) {
-		return Run, n, nil
+		w.plannedKind = Run
 	}
-	return Window, n, nil
+	return nil
 }
 
 // end is where the first n entries that are ahead end, in their segment.
@@ -371,6 +394,7 @@ func (w *walk) end(n int) wal.Pos {
 // take makes the first n entries ahead the next steps of the span.
 func (w *walk) take(n int) {
 	w.read += n
+	w.planned = 0
 	w.steps = steps(w.span.Kind, w.ahead[:n:n])
 	w.ahead = w.ahead[n:]
 	if len(w.ahead) == 0 {

@@ -15,11 +15,11 @@ import (
 	"io"
 	"log"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,13 +38,14 @@ type front struct {
 	central string      // address of the receiver
 	tls     *tls.Config // nil: plain HTTP
 
-	mu     sync.Mutex
-	server *http.Server              // nil: its port is closed
-	mood   http.HandlerFunc          // nil: it is well, and passes everything on
-	met    int                       // requests that a mood was shown
-	active map[*http.Request]int     // samples of requests that were passed on and have no answer yet
-	newest map[string]int64          // ms, by series
-	seen   map[string]map[int64]bool // times, ms, by series
+	serving sync.WaitGroup // requests
+	mu      sync.Mutex
+	server  *http.Server              // nil: its port is closed
+	mood    http.HandlerFunc          // nil: it is well, and passes everything on
+	met     int                       // requests that a mood was shown
+	active  map[*http.Request]int     // samples of requests that were passed on and have no answer yet
+	newest  map[string]int64          // ms, by series
+	seen    map[string]map[int64]bool // times, ms, by series
 	account
 }
 
@@ -55,15 +56,11 @@ type account struct {
 	stale      int // of those, not their series' newest: Prometheus refuses them, as out of order
 }
 
-// hostNumber is the last host that ownAddr gave away.
-var hostNumber atomic.Uint32
-
 // ownAddr is an address for one server: no other, and no connection's own end,
 // has its port in the time in which nothing listens there.
 func ownAddr(t testing.TB) string {
 	t.Helper()
-	n := hostNumber.Add(1)
-	ln, err := net.Listen("tcp", fmt.Sprintf("127.1.%d.%d:0", n/250, n%250+1))
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.1.%d.%d:0", mathrand.IntN(256), 1+mathrand.IntN(254)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +74,10 @@ func newFront(t testing.TB, central, message string, tls *tls.Config) *front {
 		active: map[*http.Request]int{}, newest: map[string]int64{}, seen: map[string]map[int64]bool{},
 	}
 	f.open()
-	t.Cleanup(f.close)
+	t.Cleanup(func() {
+		f.close()
+		f.serving.Wait()
+	})
 	return f
 }
 
@@ -127,6 +127,8 @@ func (f *front) accounts() (account, int) {
 }
 
 func (f *front) serve(w http.ResponseWriter, r *http.Request) {
+	f.serving.Add(1)
+	defer f.serving.Done()
 	f.mu.Lock()
 	mood := f.mood
 	if mood != nil {

@@ -14,9 +14,6 @@ import (
 const (
 	siteTargets = 4
 	siteSeries  = 200
-	// siteInterval is longer than what comes twice after a kill: of no series
-	// do two samples come again, and a Prometheus takes its newest sample twice.
-	siteInterval = 500 * time.Millisecond
 )
 
 // site is an agent with numbered targets, and a Prometheus that receives what
@@ -26,8 +23,9 @@ type site struct {
 	dir      string
 	receiver receiver
 	targets  []*numbered
-	flags    []string // of the agent
-	command  []string // what the agent's binary is an argument of; nil: nothing
+	interval time.Duration // of scrapes
+	flags    []string      // of the agent
+	command  []string      // what the agent's binary is an argument of; nil: nothing
 
 	centralConfig string
 
@@ -38,7 +36,7 @@ type site struct {
 
 // newSite makes targets and a config file; nothing runs yet.
 func newSite(t testing.TB, r receiver) *site {
-	s := &site{t: t, dir: t.TempDir(), receiver: r, agentAddr: freeAddr(t), centralAddr: freeAddr(t), excused: map[*numbered]map[int]bool{}}
+	s := &site{t: t, dir: t.TempDir(), receiver: r, interval: 500 * time.Millisecond, agentAddr: freeAddr(t), centralAddr: freeAddr(t), excused: map[*numbered]map[int]bool{}}
 	for range siteTargets {
 		s.add(newNumbered(t, siteSeries))
 	}
@@ -91,7 +89,7 @@ global: {scrape_interval: %[1]s, scrape_timeout: %[1]s}
 scrape_configs:
 - job_name: site
   static_configs: [{targets: [%[2]s]}]
-remote_write:%[3]s`, siteInterval, strings.Join(addresses, ", "), remotes))
+remote_write:%[3]s`, s.interval, strings.Join(addresses, ", "), remotes))
 }
 
 func (s *site) startAgent() {

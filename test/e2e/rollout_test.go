@@ -143,15 +143,18 @@ func (r *rollout) outageEnds() {
 // scraped waits until every target has been asked so many times more.
 func (r *rollout) scraped(more int) {
 	r.t.Helper()
+	want := map[*numbered]int{}
 	for _, n := range r.targets {
-		want := n.scrapes() + more
-		eventually(r.t, 20*time.Second, "targets are scraped", func() error {
-			if have := n.scrapes(); have < want {
-				return fmt.Errorf("%s: %d scrapes, want %d", n.instance(), have, want)
-			}
-			return nil
-		})
+		want[n] = n.scrapes() + more
 	}
+	eventually(r.t, 20*time.Second, "targets are scraped", func() error {
+		for n, number := range want {
+			if have := n.scrapes(); have < number {
+				return fmt.Errorf("%s: %d scrapes, want %d", n.instance(), have, number)
+			}
+		}
+		return nil
+	})
 }
 
 // nothingLost waits until the receiver has what the targets have been asked

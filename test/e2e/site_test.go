@@ -36,7 +36,7 @@ type site struct {
 
 // newSite makes targets and a config file; nothing runs yet.
 func newSite(t testing.TB, r receiver) *site {
-	s := &site{t: t, dir: t.TempDir(), receiver: r, interval: 500 * time.Millisecond, agentAddr: freeAddr(t), centralAddr: freeAddr(t), excused: map[*numbered]map[int]bool{}}
+	s := &site{t: t, dir: t.TempDir(), receiver: r, interval: 500 * time.Millisecond, agentAddr: ownAddr(t), centralAddr: ownAddr(t), excused: map[*numbered]map[int]bool{}}
 	for range siteTargets {
 		s.add(newNumbered(t, siteSeries))
 	}

@@ -97,7 +97,7 @@ func TestWhatRetentionTakesIsAllThatPrometheusMisses(t *testing.T) {
 // One of two remotes is dead; a third one comes later and begins at the log's oldest data.
 func TestPrometheusGetsAllBesideADeadRemoteAndAsANewOne(t *testing.T) {
 	inEveryReceiver(t, func(t *testing.T, s *site) {
-		central, dead := s.remote("central", s.centralAddr, ""), s.remote("dead", freeAddr(t), "")
+		central, dead := s.remote("central", s.centralAddr, ""), s.remote("dead", ownAddr(t), "")
 		s.write(dead + central)
 		s.startCentral()
 		s.startAgent()
@@ -105,7 +105,7 @@ func TestPrometheusGetsAllBesideADeadRemoteAndAsANewOne(t *testing.T) {
 		s.arrives(s.central, "", 20*time.Second)
 
 		second := *s
-		second.dir, second.centralAddr = t.TempDir(), freeAddr(t)
+		second.dir, second.centralAddr = t.TempDir(), ownAddr(t)
 		second.startCentral()
 		s.write(dead + central + s.remote("second", second.centralAddr, "") + "\nprom_agent:\n  remotes: [{name: second, start: oldest}]\n")
 		s.reload(200)

@@ -27,9 +27,12 @@ type numbered struct {
 // newNumbered serves a target of so many series until the test ends.
 func newNumbered(t testing.TB, series int) *numbered {
 	n := &numbered{name: "numbered_value", series: series}
-	n.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	n.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
+		if r.Context().Err() != nil {
+			return // the agent has given up
+		}
 		var b bytes.Buffer
 		for i := range n.series {
 			fmt.Fprintf(&b, "%s{series=\"%d\"} %d\n", n.name, i, n.number+1)
@@ -53,6 +56,9 @@ func (n *numbered) scrapes() int {
 	return n.number
 }
 
+// late is how much later than its scrape an answer may be numbered, seconds.
+const late = 1
+
 // tally is what a receiver has of a target.
 type tally struct {
 	last    int      // the newest number of which anything came
@@ -61,12 +67,14 @@ type tally struct {
 	torn    []int    // numbers that came in part
 	lost    int      // samples that missing and torn are short of
 	wrong   []string // what came out of order
+	around  string   // when the scrapes beside those that are missing were, and those that failed
 }
 
 // tally asks a Prometheus for what it has of the target in the last ten
 // minutes. The matchers, such as `job="a"`, come on top of the instance's.
-// A number is excused when up is 0 between its neighbours: then the agent
-// had given up the scrape before it had read the answer.
+// A number is excused when up is 0 between its neighbours, or little before:
+// then the agent had given up the scrape before it had read the answer, which
+// may have been late enough to have a higher number than the next scrape's.
 func (n *numbered) tally(central *process, matchers string) (tally, error) {
 	selector := fmt.Sprintf(`{instance=%q,%s}[10m]`, n.instance(), matchers)
 	values, err := central.query(n.name + selector)
@@ -120,16 +128,22 @@ func (n *numbered) tally(central *process, matchers string) (tally, error) {
 			r.torn = append(r.torn, v)
 			r.lost += n.series - came[v]
 		}
-		excused := 0
-		for _, at := range failed {
-			if previous < at && at < when[v] {
-				excused++
+		for len(gap) > 0 { // each failure excuses one number
+			i := slices.IndexFunc(failed, func(at float64) bool { return previous-late < at && at < when[v] })
+			if i < 0 {
+				break
 			}
+			failed, gap = slices.Delete(failed, i, i+1), gap[1:]
 		}
-		gap = gap[min(excused, len(gap)):]
+		if len(gap) > 0 {
+			r.around += fmt.Sprintf(" %v between %.3f and %.3f;", gap, previous, when[v])
+		}
 		r.missing = append(r.missing, gap...)
 		r.lost += n.series * len(gap)
 		gap, previous = gap[:0], when[v]
+	}
+	if r.around != "" {
+		r.around += fmt.Sprintf(" others failed at %.3f", failed)
 	}
 	slices.Sort(r.wrong)
 	return r, nil
@@ -167,8 +181,8 @@ func allArrived(t testing.TB, central *process, matchers string, limit time.Dura
 	t.Helper()
 	for i, r := range tallies(t, central, matchers, limit, targets...) {
 		if len(r.missing)+len(r.torn) > 0 {
-			t.Errorf("%s: of %d scrapes, %d are lost: %v, and %d came in part: %v",
-				targets[i].instance(), r.last, len(r.missing), r.missing, len(r.torn), r.torn)
+			t.Errorf("%s: of %d scrapes, %d are lost: %v, and %d came in part: %v;%s",
+				targets[i].instance(), r.last, len(r.missing), r.missing, len(r.torn), r.torn, r.around)
 		}
 		for _, w := range r.wrong[:min(len(r.wrong), 10)] {
 			t.Errorf("%s: %s", targets[i].instance(), w)

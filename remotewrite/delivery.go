@@ -33,6 +33,7 @@ type delivery struct {
 	replies  replies
 	lines    lines
 	rate     *limiter
+	presses  presses
 
 	tasks sync.WaitGroup // of the endpoints
 
@@ -55,9 +56,10 @@ func newDelivery(cfg *Config, store *record.Store, cursor *wal.Cursor, m *metric
 	}
 	d := &delivery{
 		store: store, cursor: cursor, plans: wire.NewPlans(rules, cfg.ExternalLabels), metrics: m, v2: cfg.V2(), began: time.Now(),
-		log:  log.With("remote_name", cfg.RemoteName, "url", cfg.URL.Redacted()),
-		rate: newLimiter(cfg.MaxBytesPerSecond, func(d time.Duration) { m.rateLimited.Add(d.Seconds()) }),
-		news: make(chan struct{}),
+		log:     log.With("remote_name", cfg.RemoteName, "url", cfg.URL.Redacted()),
+		rate:    newLimiter(cfg.MaxBytesPerSecond, func(d time.Duration) { m.rateLimited.Add(d.Seconds()) }),
+		presses: presses{v2: cfg.V2()},
+		news:    make(chan struct{}),
 	}
 	d.client.Store(c)
 	d.cfg.Store(cfg)

@@ -9,13 +9,13 @@ import (
 	"time"
 
 	"promagent/relabel"
-	"promagent/remotewrite/wire"
 )
 
 const (
 	backlogAge    = 10 * time.Second       // data at least this much older than the newest is a backlog
 	persistEvery  = 250 * time.Millisecond // and measurements for the metrics
-	maxWaiting    = 1 << 18                // samples that wait in all shards' queues together
+	maxWaiting    = 1 << 17                // samples that wait in all shards' queues together
+	maxQueue      = 2                      // full batches that wait per shard: what waits longer waits in the log
 	readPause     = time.Second            // after the log could not be read
 	inFlightGrace = time.Second            // for requests under way when a configuration changes, or others fail at the end
 )
@@ -54,6 +54,7 @@ type Endpoint struct {
 // counts are what the number of shards follows.
 type counts struct {
 	samples, dropped int
+	requests         int // batches that are final
 	failed           int // attempts that were made again
 	busy             time.Duration
 	bytes            int // of requests, every attempt
@@ -108,7 +109,7 @@ func (e *Endpoint) bounded(n int) (shards int, changed bool) {
 func limitsOf(cfg *Config) limits {
 	q := cfg.Queue
 	return limits{
-		batch: q.MaxSamplesPerSend, queue: max(1, q.Capacity/q.MaxSamplesPerSend), waiting: max(maxWaiting, q.MaxSamplesPerSend),
+		batch: q.MaxSamplesPerSend, queue: max(1, min(maxQueue, q.Capacity/q.MaxSamplesPerSend)), waiting: max(maxWaiting, q.MaxSamplesPerSend),
 		deadline: q.BatchSendDeadline,
 	}
 }
@@ -356,7 +357,7 @@ func (e *Endpoint) startShards(ctx context.Context) crew {
 		w, stop := make(chan struct{}, 1), make(chan struct{})
 		e.wakers = append(e.wakers, w)
 		c.stop = append(c.stop, stop)
-		s := &shard{e: e, number: i, wake: w, stop: stop, encoder: wire.NewEncoder(e.v2), noneFits: e.noneFits.Load()}
+		s := &shard{e: e, number: i, wake: w, stop: stop, noneFits: e.noneFits.Load()}
 		c.wg.Go(func() { s.run(ctx) })
 	}
 	return c

@@ -7,8 +7,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-
-	"promagent/remotewrite/wire"
 )
 
 // testEndpoint is an endpoint with a ledger that does not run.
@@ -36,7 +34,7 @@ func counter(t *testing.T, c prometheus.Counter) float64 {
 
 // testShard is a shard of the endpoint that does not run.
 func testShard(e *Endpoint) *shard {
-	return &shard{e: e, encoder: wire.NewEncoder(e.v2)}
+	return &shard{e: e}
 }
 
 func TestShardsFollowTheMeasurements(t *testing.T) {
@@ -114,7 +112,7 @@ func TestAClockThatWasAheadDoesNotCallForShards(t *testing.T) {
 }
 
 func TestLimitsComeFromTheQueue(t *testing.T) {
-	for _, tc := range []struct{ capacity, perSend, queue int }{{1000, 100, 10}, {50, 100, 1}, {199, 100, 1}, {10000, 2000, 5}} {
+	for _, tc := range []struct{ capacity, perSend, queue int }{{1000, 100, 2}, {50, 100, 1}, {199, 100, 1}, {200, 100, 2}, {10000, 2000, 2}} {
 		cfg := remoteConfig(t, "http://h")
 		cfg.Queue.Capacity, cfg.Queue.MaxSamplesPerSend = tc.capacity, tc.perSend
 		if got := limitsOf(&cfg); got.batch != tc.perSend || got.queue != tc.queue || got.waiting < got.batch {

@@ -6,17 +6,20 @@ import (
 )
 
 const (
-	rampInterval = 500 * time.Millisecond
-	rampFactor   = 8   // most by which the shards grow in one step
-	rampGain     = 0.1 // of a step's growth that must be seen in the throughput
-	rampShare    = 0.5 // of the backlog to be sent per second
+	rampInterval = 100 * time.Millisecond // least time of a step
+	rampPatience = time.Second            // most time of a step in which something was sent
+	rampRequests = 2                      // of every shard, which make a step
+	rampFactor   = 8                      // most by which the shards grow in one step
+	rampGain     = 0.1                    // of a step's growth that must be seen in the throughput
+	rampShare    = 1                      // of the backlog to be sent per second
 	rampRest     = 30 * time.Second
 )
 
 // ramp makes an endpoint's shards more while it works off a backlog, in steps
-// of half a second instead of the ten that the scaler takes, and for a larger
-// share of the backlog. As in the slow start of TCP, a failure ends it for a while, and a step that gained nothing
-// is taken back: the link or the remote is what is slow.
+// of some requests instead of the ten seconds that the scaler takes, and for a
+// larger share of the backlog. As in the slow start of TCP, a failure ends it
+// for a while, and a step that gained nothing is taken back: the link or the
+// remote is what is slow.
 type ramp struct {
 	last   time.Time
 	seen   counts    // at last
@@ -40,10 +43,10 @@ type load struct {
 func (r *ramp) begin(now time.Time, l load) { r.last, r.seen = now, l.all }
 
 // step returns how many shards there should be instead of current, at most
-// most. It looks at no less than an interval.
+// most. It looks at no less than an interval, and at some requests of each.
 func (r *ramp) step(now time.Time, l load, current, most int) int {
 	d := now.Sub(r.last)
-	if d < rampInterval*9/10 {
+	if d < rampInterval*9/10 || d < rampPatience && l.all.requests-r.seen.requests < rampRequests*current && !l.failing {
 		return current
 	}
 	first, was := r.last.IsZero(), r.seen

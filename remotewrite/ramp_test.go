@@ -16,7 +16,7 @@ func TestShardsGrowFastWhileABacklogGoesOutFasterWithThem(t *testing.T) {
 		want   []int // shards after each step
 	}{
 		{"a remote that takes all", linear, func(int, *load) {}, []int{1, 8, 50, 50, 50}},
-		{"as many as the backlog needs", linear, func(_ int, l *load) { l.waiting = 476_000 }, []int{1, 6, 6, 6}},
+		{"as many as the backlog needs", linear, func(_ int, l *load) { l.waiting = 238_000 }, []int{1, 6, 6, 6}},
 		{"no more than have something to do", func(n int) int { return 400 * n }, func(_ int, l *load) { l.waiting = 20_000 }, []int{1, 2, 2}},
 		{"a link that is full", func(int) int { return 40_000 }, func(int, *load) {}, []int{1, 8, 1, 1, 1, 1}},
 		{"no backlog", linear, func(_ int, l *load) { l.backlog = false }, []int{1, 1, 1}},

@@ -5,29 +5,22 @@ import (
 	"errors"
 	"net/http"
 	"time"
-
-	"github.com/klauspost/compress/s2"
-
-	"promagent/remotewrite/wire"
-	"promagent/template"
 )
 
 // shard sends the batches of one lane, one after the other: encode, compress,
 // attempt until there is a final answer.
 type shard struct {
-	e         *Endpoint
-	number    int
-	wake      chan struct{}
-	stop      chan struct{}
-	encoder   wire.Encoder
-	packed    []byte
-	exemplars []template.Extra
-	wary      bool     // nothing of the last batch was accepted
-	tooLarge  bool     // of the batch in work, something was
-	fits      bool     // of the batch in work, something was not
-	alone     error    // of the batch in work: the answer to a sample that is too large alone
-	noneFits  bool     // batches are too large down to their single samples
-	refusals  refusals // of the batch in work
+	e        *Endpoint
+	number   int
+	wake     chan struct{}
+	stop     chan struct{}
+	packed   []byte   // the request
+	wary     bool     // nothing of the last batch was accepted
+	tooLarge bool     // of the batch in work, something was
+	fits     bool     // of the batch in work, something was not
+	alone    error    // of the batch in work: the answer to a sample that is too large alone
+	noneFits bool     // batches are too large down to their single samples
+	refusals refusals // of the batch in work
 }
 
 // run sends until it is stopped; ctx ends requests under way.
@@ -64,6 +57,7 @@ func (s *shard) run(ctx context.Context) {
 		e.mu.Lock()
 		e.sent.samples += b.samples()
 		e.all.samples += b.samples()
+		e.all.requests++
 		e.led.finished(s.number, time.Now())
 		e.persist()
 		e.mu.Unlock()
@@ -308,52 +302,9 @@ func (s *shard) answered(resp Response, samples, exemplars int) bool {
 // encode makes the request of the part's samples that are not older than
 // oldest, ms, and packs it.
 func (s *shard) encode(b *batch, p part, oldest int64) (samples, exemplars, tooOld int) {
-	s.encoder.Reset()
-	at := 0 // part of the batch
-	for at < len(b.parts) && b.parts[at].end <= p.from {
-		at++
-	}
-	x := 0
-	for x < len(b.exemplars) && b.exemplars[x].sample < p.from {
-		x++
-	}
-	for i := p.from; i < p.to; {
-		for b.parts[at].end <= i {
-			at++
-		}
-		end := min(b.parts[at].end, p.to)
-		j := i + 1
-		for j < end && b.slots[j] == b.slots[i] && b.times[j] > b.times[j-1] {
-			j++
-		}
-		from := i
-		for from < j && b.times[from] < oldest {
-			from++
-		}
-		tooOld += from - i
-		sm := wire.Samples{Times: b.times[from:j], Values: b.values[from:j]}
-		if len(b.starts) > 0 {
-			sm.Starts = b.starts[from:j]
-		}
-		s.exemplars = s.exemplars[:0]
-		for ; x < len(b.exemplars) && b.exemplars[x].sample < j; x++ {
-			if b.exemplars[x].sample >= from {
-				s.exemplars = append(s.exemplars, b.exemplars[x].Extra)
-			}
-		}
-		if from < j {
-			sm.Exemplars = s.exemplars
-			s.encoder.Add(b.parts[at].plan, int(b.slots[i]), sm)
-			samples += j - from
-			exemplars += len(s.exemplars)
-		}
-		i = j
-	}
-	raw := s.encoder.Request()
-	if n := s2.MaxEncodedLen(len(raw)); cap(s.packed) < n {
-		s.packed = make([]byte, n)
-	}
-	// The better encoders take 2 to 30 times the time for 3 to 6% less.
-	s.packed = s2.EncodeSnappy(s.packed[:cap(s.packed)], raw)
+	pr := s.e.presses.take()
+	defer s.e.presses.put(pr)
+	samples, exemplars, tooOld = pr.encode(b, p, oldest)
+	s.packed = append(s.packed[:0], pr.pack()...)
 	return samples, exemplars, tooOld
 }

@@ -15,7 +15,7 @@ const keyEvery = 32
 
 // Options of a Store; zero values mean the stated defaults.
 type Options struct {
-	RingBytes  int64 // of the newest batches kept decoded; default 4 MiB
+	RingBytes  int64 // of the newest batches kept decoded; default 1 MiB
 	BlockBytes int64 // of blocks decoded for reading; default 8 MiB
 	Logger     *slog.Logger
 }
@@ -64,7 +64,7 @@ type Stats struct {
 // NewStore returns a Store over l.
 func NewStore(l *wal.Log, o Options) *Store {
 	if o.RingBytes == 0 {
-		o.RingBytes = 4 << 20
+		o.RingBytes = 1 << 20
 	}
 	if o.BlockBytes == 0 {
 		o.BlockBytes = 8 << 20

@@ -27,7 +27,8 @@ type site struct {
 	flags    []string      // of the agent
 	command  []string      // what the agent's binary is an argument of; nil: nothing
 
-	centralConfig string
+	queue         string // further keys of the remotes' queue_config, each with a comma behind it
+	centralConfig string // of the receiver
 
 	agent, central         *process
 	agentAddr, centralAddr string
@@ -68,8 +69,8 @@ func (s *site) remote(name, addr, edits string) string {
   url: http://%s/api/v1/write
   protobuf_message: %s
   %s
-  queue_config: {batch_send_deadline: 200ms, min_backoff: 30ms, max_backoff: 300ms}
-`, name, addr, s.receiver.message, strings.ReplaceAll(strings.TrimSpace(edits), "\n", "\n  "))
+  queue_config: {%sbatch_send_deadline: 200ms, min_backoff: 30ms, max_backoff: 300ms}
+`, name, addr, s.receiver.message, strings.ReplaceAll(strings.TrimSpace(edits), "\n", "\n  "), s.queue)
 }
 
 // configure writes the agent's config: the site's remote with further lines,

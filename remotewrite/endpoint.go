@@ -38,15 +38,16 @@ type Endpoint struct {
 	answers      atomic.Bool               // the remote answers again: is it far behind?
 	wanted       atomic.Uint64             // shards that the measurements ask for, as bits of a float64
 
-	mu     sync.Mutex // guards what follows
-	led    *ledger
-	walk   *walk
-	wakers []chan struct{} // by shard
-	wake   chan struct{}   // of the reader
-	resize bool            // configure has changed the bounds of the shards
-	sent   counts          // since the last measurement of the scaling
-	all    counts          // of samples, failed attempts and busy time, since the start
-	bound  Bound           // of a backlog
+	mu      sync.Mutex // guards what follows
+	led     *ledger
+	walk    *walk
+	wakers  []chan struct{} // by shard
+	wake    chan struct{}   // of the reader
+	resize  bool            // configure has changed the bounds of the shards
+	sent    counts          // since the last measurement of the scaling
+	all     counts          // of samples, failed attempts and busy time, since the start
+	fastest time.Duration   // request since the ramp's last look; 0: none
+	bound   Bound           // of a backlog
 
 	givenUp map[int]bool // shards that have ended before their time, at the end
 }
@@ -417,8 +418,10 @@ func (e *Endpoint) load(now time.Time) load {
 	cfg := e.cfg.Load()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	fastest := e.fastest
+	e.fastest = 0
 	return load{
-		all: e.all, failing: e.failing.Load() > 0, waiting: waiting,
+		all: e.all, fastest: fastest, failing: e.failing.Load() > 0, waiting: waiting,
 		batch: cfg.Queue.MaxSamplesPerSend, backlog: e.walk.span.Kind == Window, limited: cfg.MaxBytesPerSecond > 0,
 	}
 }

@@ -11,6 +11,8 @@ const (
 	rampRequests = 2                      // of every shard, which make a step
 	rampFactor   = 8                      // most by which the shards grow in one step
 	rampGain     = 0.1                    // of a step's growth that must be seen in the throughput
+	rampWhole    = 0.7                    // of it that speaks for a further step
+	rampReserve  = 1.25                   // times the shards that a throughput needs
 	rampShare    = 1                      // of the backlog to be sent per second
 	rampRest     = 30 * time.Second
 )
@@ -19,23 +21,28 @@ const (
 // of some requests instead of the ten seconds that the scaler takes, and for a
 // larger share of the backlog. As in the slow start of TCP, a failure ends it
 // for a while, and a step that gained nothing is taken back: the link or the
-// remote is what is slow.
+// remote is what is slow. After a step that gained only a part of what it could,
+// there are as many shards as the throughput needs, with requests that do not
+// wait for each other: as in TCP Vegas, more of them would only queue somewhere.
 type ramp struct {
 	last   time.Time
 	seen   counts    // at last
 	before float64   // samples per second before the last step; 0: there was none
 	from   int       // shards before it
 	until  time.Time // no step before
+
+	fastest time.Duration // request of the backlog; 0: none
 }
 
 // load is what a ramp looks at.
 type load struct {
-	all     counts // since the start
-	failing bool   // some request, now
-	waiting uint64 // samples in the log that the remote does not have
-	batch   int    // most samples of a request
-	backlog bool   // what is read is a backlog
-	limited bool   // by a configured rate
+	all     counts        // since the start
+	failing bool          // some request, now
+	waiting uint64        // samples in the log that the remote does not have
+	batch   int           // most samples of a request
+	backlog bool          // what is read is a backlog
+	limited bool          // by a configured rate
+	fastest time.Duration // request since the last look; 0: none
 }
 
 // begin makes now the beginning of what the next step is measured by: after a
@@ -45,6 +52,9 @@ func (r *ramp) begin(now time.Time, l load) { r.last, r.seen = now, l.all }
 // step returns how many shards there should be instead of current, at most
 // most. It looks at no less than an interval, and at some requests of each.
 func (r *ramp) step(now time.Time, l load, current, most int) int {
+	if l.fastest > 0 && (r.fastest == 0 || l.fastest < r.fastest) {
+		r.fastest = l.fastest
+	}
 	d := now.Sub(r.last)
 	if d < rampInterval*9/10 || d < rampPatience && l.all.requests-r.seen.requests < rampRequests*current && !l.failing {
 		return current
@@ -63,13 +73,24 @@ func (r *ramp) step(now time.Time, l load, current, most int) int {
 		r.before, r.until = 0, now.Add(rampRest) // that was too much
 		return min(r.from, current)
 	case !l.backlog:
-		r.before = 0
+		r.before, r.fastest = 0, 0
 		return current
 	case l.limited || samples == 0 || now.Before(r.until):
 		return current
-	case r.before > 0 && rate < r.before*(1+rampGain*(float64(current)/float64(r.from)-1)):
-		r.before, r.until = 0, now.Add(rampRest)
-		return min(r.from, current)
+	}
+	if r.before > 0 {
+		growth := float64(current)/float64(r.from) - 1
+		switch gain := rate/r.before - 1; {
+		case gain < rampGain*growth:
+			r.before, r.until = 0, now.Add(rampRest)
+			return min(r.from, current)
+		case gain < rampWhole*growth:
+			r.before, r.until = 0, now.Add(rampRest)
+			each := samples / float64(max(1, l.all.requests-was.requests))
+			needed := rampReserve * rate * r.fastest.Seconds() / each
+			return min(max(int(math.Ceil(needed)), r.from), current)
+		}
+		r.before = 0
 	}
 	each := (l.all.busy - was.busy).Seconds() / samples
 	// Fewer samples than these for each have nothing to do at once.

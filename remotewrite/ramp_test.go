@@ -18,6 +18,7 @@ func TestShardsGrowFastWhileABacklogGoesOutFasterWithThem(t *testing.T) {
 		{"a remote that takes all", linear, func(int, *load) {}, []int{1, 8, 50, 50, 50}},
 		{"as many as the backlog needs", linear, func(_ int, l *load) { l.waiting = 238_000 }, []int{1, 6, 6, 6}},
 		{"no more than have something to do", func(n int) int { return 400 * n }, func(_ int, l *load) { l.waiting = 20_000 }, []int{1, 2, 2}},
+		{"a machine that is full", func(n int) int { return min(40_000*n, 600_000) }, func(int, *load) {}, []int{1, 8, 50, 19, 19}},
 		{"a link that is full", func(int) int { return 40_000 }, func(int, *load) {}, []int{1, 8, 1, 1, 1, 1}},
 		{"no backlog", linear, func(_ int, l *load) { l.backlog = false }, []int{1, 1, 1}},
 		{"a limit on bytes", linear, func(_ int, l *load) { l.limited = true }, []int{1, 1, 1}},
@@ -36,8 +37,9 @@ func TestShardsGrowFastWhileABacklogGoesOutFasterWithThem(t *testing.T) {
 			for i, want := range tc.want {
 				now = now.Add(time.Second)
 				all.samples += tc.rate(shards)
+				all.requests += tc.rate(shards) / 2000
 				all.busy += time.Duration(shards) * time.Second // every shard is at work all the time
-				l := load{all: all, waiting: waiting, batch: 2000, backlog: true}
+				l := load{all: all, waiting: waiting, batch: 2000, backlog: true, fastest: time.Duration(50+i) * time.Millisecond}
 				tc.change(i, &l)
 				if shards = r.step(now, l, shards, most); shards != want {
 					t.Fatalf("step %d: %d shards, want %d", i, shards, want)

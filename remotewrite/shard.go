@@ -196,6 +196,9 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		e.sent.busy += took
 		e.all.busy += took
 		e.sent.bytes += len(s.packed)
+		if err == nil && (e.fastest == 0 || took < e.fastest) {
+			e.fastest = took
+		}
 		e.mu.Unlock()
 		if ctx.Err() != nil && err != nil {
 			return false, false, false

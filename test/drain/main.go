@@ -11,8 +11,9 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"io"
 	"log"
+	"math"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -26,7 +27,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/snappy"
-	"github.com/prometheus/prometheus/prompb"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 func main() {
@@ -50,7 +51,7 @@ func run(bin string, targets, series int, interval, outage, delay time.Duration,
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // in a directory for such things
-	e := &exporter{series: series}
+	e := newExporter(series)
 	var addresses []string
 	for range targets {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -58,7 +59,7 @@ func run(bin string, targets, series int, interval, outage, delay time.Duration,
 			return err
 		}
 		addresses = append(addresses, l.Addr().String())
-		go serve(l, e)
+		go serve(l, &target{exporter: e})
 	}
 	r := &receiver{delay: delay}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -123,29 +124,79 @@ func run(bin string, targets, series int, interval, outage, delay time.Duration,
 
 func serve(l net.Listener, h http.Handler) { log.Fatal(http.Serve(l, h)) }
 
-// exporter serves counters and gauges that move.
+// exporter is what all targets serve: series as an edge cluster has them. A
+// quarter each is the state of objects (0 or 1, and still), what containers
+// use (most of it moving), an application's histograms (whole numbers, half of
+// them moving), and a machine's metrics (fractions, half of them moving).
 type exporter struct {
-	series int
+	lines  []line
 	served atomic.Int64 // samples
 }
 
-func (e *exporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	var b bytes.Buffer
-	now := time.Now()
-	for i := range e.series {
-		switch n := i / 20; n % 4 { // metrics of 20 series each
+type line struct {
+	text        string // up to the value
+	value, step float64
+	fraction    bool
+}
+
+func newExporter(series int) *exporter {
+	e := &exporter{}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for i := range series {
+		var l line
+		switch k := i / 4; i % 4 {
 		case 0:
-			fmt.Fprintf(&b, "drain_%d_requests_total{path=\"/api/v1/%d\",method=\"GET\",code=\"200\"} %d\n", n, i, now.Unix()*int64(i+1))
+			pod, phase := k/5, []string{"Running", "Pending", "Succeeded", "Failed", "Unknown"}[k%5]
+			l.text = fmt.Sprintf(`drain_pod_status_phase{namespace="team-%d",pod="checkout-%08x",phase=%q}`, pod%8, pod*0x9e3779b1, phase)
+			if k%5 == 0 {
+				l.value = 1
+			}
 		case 1:
-			fmt.Fprintf(&b, "drain_%d_seconds_total{path=\"/api/v1/%d\",method=\"GET\"} %.3f\n", n, i, float64(now.UnixMilli())/1000*float64(i))
-		default:
-			fmt.Fprintf(&b, "drain_%d_level{path=\"/api/v1/%d\",kind=\"constant\"} %d\n", n, i, i)
+			metric := []string{"cpu_usage_seconds_total", "memory_working_set_bytes", "network_receive_bytes_total", "memory_failcnt", "start_time_seconds"}[k%5]
+			l.text = fmt.Sprintf(`drain_container_%s{namespace="team-%d",pod="cart-%08x",container="main"}`, metric, k%8, k/5*0x9e3779b1)
+			l.value, l.step, l.fraction = rnd.Float64()*1e4, []float64{0.37, 4096, 1500, 0, 0}[k%5], k%5 == 0
+		case 2:
+			le := []string{"0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "+Inf"}[k%10]
+			l.text = fmt.Sprintf(`drain_http_request_duration_seconds_bucket{handler="/api/v1/resource/%d",method="GET",le=%q}`, k/10, le)
+			l.value, l.step = float64(100*(k%10)), float64(k/10%2*(k%10))
+		case 3:
+			l.text = fmt.Sprintf(`drain_cpu_seconds_total{cpu="%d",mode=%q}`, k/8, []string{"idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user"}[k%8])
+			l.value, l.step, l.fraction = rnd.Float64()*1e5, float64(k%2)*0.31, true
 		}
+		if !l.fraction {
+			l.value = math.Floor(l.value)
+		}
+		e.lines = append(e.lines, l)
 	}
-	if _, err := w.Write(b.Bytes()); err != nil {
+	return e
+}
+
+// ServeHTTP exposes the series of a target, which have moved on by one step since its last scrape.
+func (t *target) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	t.turn++
+	b := t.text[:0]
+	for i := range t.exporter.lines {
+		l := &t.exporter.lines[i]
+		v := l.value + l.step*float64(t.turn)
+		decimals := 0
+		if l.fraction {
+			decimals = 2
+		}
+		b = append(append(b, l.text...), ' ')
+		b = append(strconv.AppendFloat(b, v, 'f', decimals, 64), '\n')
+	}
+	t.text = b
+	if _, err := w.Write(b); err != nil {
 		return // the agent has given the scrape up
 	}
-	e.served.Add(int64(e.series))
+	t.exporter.served.Add(int64(len(t.exporter.lines)))
+}
+
+// target is scraped by one agent, one scrape after the other.
+type target struct {
+	exporter *exporter
+	turn     int
+	text     []byte
 }
 
 // receiver takes remote write 1.x.
@@ -153,42 +204,75 @@ type receiver struct {
 	delay          time.Duration
 	up             atomic.Bool
 	samples, bytes atomic.Int64
-	decoding       sync.Pool
+	buffers        sync.Pool // of *[2][]byte: packed, raw
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
-	packed, err := io.ReadAll(q.Body)
+	b, _ := r.buffers.Get().(*[2][]byte)
+	if b == nil {
+		b = &[2][]byte{}
+	}
+	defer r.buffers.Put(b)
+	packed := bytes.NewBuffer(b[0][:0])
+	_, err := packed.ReadFrom(q.Body)
+	b[0] = packed.Bytes()
 	if err != nil || !r.up.Load() {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	time.Sleep(r.delay)
-	raw, err := snappy.Decode(nil, packed)
+	raw, err := snappy.Decode(b[1][:cap(b[1])], b[0])
 	if err != nil {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	m, _ := r.decoding.Get().(*prompb.WriteRequest)
-	if m == nil {
-		m = &prompb.WriteRequest{}
-	}
-	m.Reset()
-	if err := m.Unmarshal(raw); err != nil {
+	b[1] = raw
+	n, ok := count(raw)
+	if !ok {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	n := int64(0)
-	for i := range m.Timeseries {
-		for _, l := range m.Timeseries[i].Labels {
-			if l.Name == "__name__" && strings.HasPrefix(l.Value, "drain_") {
-				n += int64(len(m.Timeseries[i].Samples))
-			}
-		}
-	}
 	r.samples.Add(n)
-	r.bytes.Add(int64(len(packed)))
-	r.decoding.Put(m)
+	r.bytes.Add(int64(len(b[0])))
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// count is the number of samples of the exporters' series in a 1.x message. It
+// makes nothing of them, to leave the machine to the agent.
+func count(message []byte) (n int64, ok bool) {
+	ok = fields(message, func(field protowire.Number, series []byte) {
+		own, samples := false, int64(0)
+		_ = fields(series, func(field protowire.Number, b []byte) { // what is in it has been written by an agent
+			switch field {
+			case 1:
+				own = own || bytes.Contains(b, []byte("\x08__name__\x12")) && bytes.Contains(b, []byte("drain_"))
+			case 2:
+				samples++
+			}
+		})
+		if field == 1 && own {
+			n += samples
+		}
+	})
+	return n, ok
+}
+
+// fields calls f with the fields of a message that have a length. It is false
+// when there is anything else.
+func fields(b []byte, f func(protowire.Number, []byte)) bool {
+	for len(b) > 0 {
+		field, kind, n := protowire.ConsumeTag(b)
+		if n < 0 || kind != protowire.BytesType {
+			return false
+		}
+		v, m := protowire.ConsumeBytes(b[n:])
+		if m < 0 {
+			return false
+		}
+		f(field, v)
+		b = b[n+m:]
+	}
+	return true
 }
 
 // usage reads what a process uses.

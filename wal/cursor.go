@@ -28,9 +28,10 @@ const (
 
 // Cursor is a named position that survives the process: the lowest position
 // its owner still needs, and the owner's own state. Set is cheap; Log.Run
-// writes what has moved four times a second.
+// writes what has moved four times a second, and when somebody waits for it.
 type Cursor struct {
-	path string // stays when the name changes
+	path  string          // stays when the name changes
+	hurry chan<- struct{} // tells Log.Run that somebody waits
 
 	mu    sync.Mutex // guards what follows; never held while the disk works
 	name  string     // changes under Log.cursorFiles as well: either is enough to read it
@@ -38,6 +39,12 @@ type Cursor struct {
 	state []byte
 	set   bool // low and state mean something
 	dirty bool
+
+	version  uint64        // counts the calls of Set
+	written  uint64        // the newest version that is in the file
+	attempts uint64        // of writing that have ended
+	news     chan struct{} // closed and replaced when one has; nil: nobody waits
+	late     bool          // somebody has waited in vain for the attempt under way
 
 	// Guarded by Log.cursorFiles.
 	file     File   // nil until something is written
@@ -67,17 +74,73 @@ func (c *Cursor) Set(low Pos, state []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.low, c.state, c.set, c.dirty = low, append(c.state[:0], state...), true, true
+	c.version++
 }
 
-// take returns the payload when the cursor has moved since the last take.
-func (c *Cursor) take() (payload []byte, moved bool) {
+// Persist has what was last set in the cursor's file, where it survives a kill
+// of the process, though not yet a loss of power. It waits for that no longer
+// than patience, and not at all while the disk has kept somebody waiting for
+// longer, and says whether it is there.
+func (c *Cursor) Persist(patience time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	want, after := c.version, c.attempts+1 // one that is under way may have begun before
+	var timer *time.Timer
+	for c.written < want {
+		if c.late || c.attempts > after {
+			return false
+		}
+		if c.news == nil {
+			c.news = make(chan struct{})
+		}
+		news := c.news
+		c.mu.Unlock()
+		select {
+		case c.hurry <- struct{}{}:
+		default:
+		}
+		if timer == nil {
+			timer = time.NewTimer(patience)
+			defer timer.Stop()
+		}
+		late := false
+		select {
+		case <-news:
+		case <-timer.C:
+			late = true
+		}
+		c.mu.Lock()
+		if late && c.news == news {
+			c.late = true
+		}
+	}
+	return true
+}
+
+// take returns the payload and its version when the cursor has moved since the last take.
+func (c *Cursor) take() (payload []byte, version uint64, moved bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.dirty {
-		return nil, false
+		return nil, 0, false
 	}
 	c.dirty = false
-	return c.payload(), true
+	return c.payload(), c.version, true
+}
+
+// tried ends an attempt to write a version, and tells those who wait for it.
+func (c *Cursor) tried(version uint64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.written = version
+	}
+	c.attempts++
+	c.late = false
+	if c.news != nil {
+		close(c.news)
+		c.news = nil
+	}
 }
 
 // untake makes the next take return a payload again, if there is one.
@@ -193,10 +256,14 @@ func readSmall(fsys FS, path string) (b []byte, err error) {
 // is not written to, so that power loss cannot take both. The file grows only
 // when the state does not fit. l.cursorFiles is held.
 func (c *Cursor) flush(fsys FS, now bool) error {
-	payload, moved := c.take()
+	payload, version, moved := c.take()
 	if moved {
-		if err := c.write(fsys, payload); err != nil {
+		err := c.write(fsys, payload)
+		if err != nil {
 			c.untake()
+		}
+		c.tried(version, err)
+		if err != nil {
 			return err
 		}
 	}
@@ -361,6 +428,7 @@ func (l *Log) loadCursors() (highest uint64, err error) {
 	}
 	found, err = l.loadRenames(found)
 	for _, c := range found {
+		c.hurry = l.hurry
 		l.cursors[c.name] = c
 	}
 	return highest, err
@@ -389,7 +457,7 @@ func (l *Log) Cursor(name string) (*Cursor, error) {
 	if c := l.cursors[name]; c != nil {
 		return c, nil
 	}
-	c := &Cursor{name: name, path: l.cursorPath(name)}
+	c := &Cursor{name: name, path: l.cursorPath(name), hurry: l.hurry}
 	l.cursors[name] = c
 	return c, nil
 }

@@ -87,6 +87,7 @@ type Log struct {
 	work     chan struct{} // tells the writer that there is something
 	memory   int64         // bytes that are not on disk
 	failing  error         // why the disk does not take bytes, nil while it does
+	hurry    chan struct{} // tells the cursors' writer that somebody waits for it
 	cursors  map[string]*Cursor
 	stats    Stats
 	limit    int64  // size bound as last computed
@@ -154,7 +155,7 @@ func Open(path string, o Options) (*Log, error) {
 	}
 	l := &Log{
 		o: o, dir: filepath.Join(path, "log"), changed: make(chan struct{}), progress: make(chan struct{}),
-		work: make(chan struct{}, 1), cursors: map[string]*Cursor{}, torn: map[uint64]bool{},
+		work: make(chan struct{}, 1), hurry: make(chan struct{}, 1), cursors: map[string]*Cursor{}, torn: map[uint64]bool{},
 	}
 	if err := o.FS.MkdirAll(filepath.Join(l.dir, cursorDir)); err != nil {
 		return nil, fmt.Errorf("make the log's directory: %w", err)

@@ -20,11 +20,11 @@ func (l *Log) Run(ctx context.Context) error {
 	wg.Go(func() { l.writeLoop(ctx) })
 	wg.Go(func() {
 		if l.o.SyncInterval > 0 {
-			l.tick(ctx, l.o.SyncInterval, func() { _ = l.syncAll() }) // counted and logged
+			l.tick(ctx, l.o.SyncInterval, nil, func() { _ = l.syncAll() }) // counted and logged
 		}
 	})
-	wg.Go(func() { l.tick(ctx, cursorInterval, func() { l.flushCursors(false) }) })
-	wg.Go(func() { l.tick(ctx, retentionInterval, l.retain) })
+	wg.Go(func() { l.tick(ctx, cursorInterval, l.hurry, func() { l.flushCursors(false) }) })
+	wg.Go(func() { l.tick(ctx, retentionInterval, nil, l.retain) })
 	wg.Wait()
 	err := l.Sync()
 	l.flushCursors(true)
@@ -36,12 +36,15 @@ const (
 	retentionInterval = time.Second
 )
 
-func (l *Log) tick(ctx context.Context, d time.Duration, f func()) {
+// tick calls f every d, and when it is woken, until ctx ends.
+func (l *Log) tick(ctx context.Context, d time.Duration, wake <-chan struct{}, f func()) {
 	t := time.NewTicker(d)
 	defer t.Stop()
 	for {
 		select {
 		case <-t.C:
+			f()
+		case <-wake:
 			f()
 		case <-ctx.Done():
 			return

@@ -537,7 +537,7 @@ func TestWhatAPowerLossCutOffABacklogIsNotLost(t *testing.T) {
 		start := wal.Pos{Segment: 1, Offset: 48}
 		s := State{Spans: []Span{{Run, start, start, 0}}}
 		s.Ats = []At{s.Spans[0].begin()}
-		led := newLedger(s, limits{batch: 1, queue: 1, waiting: 1}, time.Now())
+		led := newLedger(s, limits{batch: 1}, time.Now())
 		var mu sync.Mutex
 		w := newWalk(&l, led, &mu)
 		w.bound = Bound{wal.Pos{Segment: 1, Offset: 500}, tc.total}

@@ -9,6 +9,7 @@ import (
 // What they mean is in the plans that they were dealt by.
 type batch struct {
 	first  At     // of the first sample
+	end    At     // after the last one
 	passed uint64 // samples in the log before the step of the first sample
 
 	parts     []batchPart

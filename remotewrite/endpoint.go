@@ -12,12 +12,11 @@ import (
 )
 
 const (
-	backlogAge    = 10 * time.Second       // data at least this much older than the newest is a backlog
-	persistEvery  = 250 * time.Millisecond // and measurements for the metrics
-	maxWaiting    = 1 << 17                // samples that wait in all shards' queues together
-	maxQueue      = 2                      // full batches that wait per shard: what waits longer waits in the log
-	readPause     = time.Second            // after the log could not be read
-	inFlightGrace = time.Second            // for requests under way when a configuration changes, or others fail at the end
+	backlogAge      = 10 * time.Second       // data at least this much older than the newest is a backlog
+	persistEvery    = 250 * time.Millisecond // and measurements for the metrics
+	persistPatience = 100 * time.Millisecond // of a request with the disk that its position goes to
+	readPause       = time.Second            // after the log could not be read
+	inFlightGrace   = time.Second            // for requests under way when a configuration changes, or others fail at the end
 )
 
 // Endpoint delivers a stretch of the log to one remote, in order: one follows
@@ -108,11 +107,7 @@ func (e *Endpoint) bounded(n int) (shards int, changed bool) {
 }
 
 func limitsOf(cfg *Config) limits {
-	q := cfg.Queue
-	return limits{
-		batch: q.MaxSamplesPerSend, queue: max(1, min(maxQueue, q.Capacity/q.MaxSamplesPerSend)), waiting: max(maxWaiting, q.MaxSamplesPerSend),
-		deadline: q.BatchSendDeadline,
-	}
+	return limits{batch: cfg.Queue.MaxSamplesPerSend, deadline: cfg.Queue.BatchSendDeadline}
 }
 
 // run delivers until ctx ends, or until all of a backlog is final. After ctx it

@@ -111,16 +111,6 @@ func TestAClockThatWasAheadDoesNotCallForShards(t *testing.T) {
 	}
 }
 
-func TestLimitsComeFromTheQueue(t *testing.T) {
-	for _, tc := range []struct{ capacity, perSend, queue int }{{1000, 100, 2}, {50, 100, 1}, {199, 100, 1}, {200, 100, 2}, {10000, 2000, 2}} {
-		cfg := remoteConfig(t, "http://h")
-		cfg.Queue.Capacity, cfg.Queue.MaxSamplesPerSend = tc.capacity, tc.perSend
-		if got := limitsOf(&cfg); got.batch != tc.perSend || got.queue != tc.queue || got.waiting < got.batch {
-			t.Errorf("capacity %d of %d: got %+v", tc.capacity, tc.perSend, got)
-		}
-	}
-}
-
 func TestWaitsDoubleAndFollowTheReceiver(t *testing.T) {
 	type step struct{ asked, want time.Duration }
 	for _, tc := range []struct {

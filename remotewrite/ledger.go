@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"slices"
 	"time"
 )
 
@@ -13,7 +14,10 @@ import (
 //   - samples are dealt in ascending order of At, each to the lane of its shard;
 //   - a lane is first in, first out, and one batch of it is in work at a time;
 //   - a lane's At is that of the first sample of its oldest unfinished batch,
-//     or the reader's when there is none.
+//     or the reader's when there is none;
+//   - what an earlier life had in work is a batch of its own again. The remote
+//     may have it all or nothing of it, and some remotes refuse a request whole
+//     for one sample that they have: it must not be mixed with others.
 type ledger struct {
 	spans []Span // open, ascending; the last is the one being read; never empty
 	lanes []lane
@@ -21,24 +25,22 @@ type ledger struct {
 	reader At     // everything before it has been dealt; rises
 	passed uint64 // samples in the log before the reader's step, as segments count them
 
-	limits  limits
-	waiting int // samples in the lanes' queues
-	pool    []*batch
+	limits limits
+	pool   []*batch
 }
 
 // limits are the sizes that a ledger respects. They may change at any time.
 type limits struct {
 	batch    int // samples of a full batch
-	queue    int // full batches that may wait per shard, at least 1
-	waiting  int // samples that may wait in all queues together, beyond one batch per shard
 	deadline time.Duration
 }
 
 // lane is what one shard has before it.
 type lane struct {
 	skip    At     // final in an earlier life: samples before it are not dealt again
+	sent    []At   // ends of the batches that were in work in earlier lives, ascending
 	sending *batch // in work
-	queue   []*batch
+	waiting *batch // full. One is enough: what would wait longer waits in the log
 	filling *batch // nil: nothing
 	due     bool   // the filling batch goes out without being full
 	dueAt   time.Time
@@ -52,7 +54,7 @@ func newLedger(s State, lim limits, now time.Time) *ledger {
 	l.lanes = make([]lane, len(s.Ats))
 	l.reader = s.Ats[0]
 	for i, a := range s.Ats {
-		l.lanes[i] = lane{skip: a, idle: now}
+		l.lanes[i] = lane{skip: a, sent: slices.Clone(s.sentBy(i)), idle: now}
 		if a.Before(l.reader) {
 			l.reader = a
 		}
@@ -67,8 +69,8 @@ func (l *ledger) at(i int) At {
 	switch {
 	case ln.sending != nil:
 		return ln.sending.first
-	case len(ln.queue) > 0:
-		return ln.queue[0].first
+	case ln.waiting != nil:
+		return ln.waiting.first
 	case ln.filling != nil:
 		return ln.filling.first
 	case l.reader.Before(ln.skip):
@@ -83,8 +85,8 @@ func (l *ledger) unpassed(i int) uint64 {
 	switch {
 	case ln.sending != nil:
 		return ln.sending.passed
-	case len(ln.queue) > 0:
-		return ln.queue[0].passed
+	case ln.waiting != nil:
+		return ln.waiting.passed
 	case ln.filling != nil:
 		return ln.filling.passed
 	}
@@ -98,8 +100,31 @@ func (l *ledger) state() State {
 	for i := range l.lanes {
 		s.Ats[i] = l.at(i)
 		s.Passed = min(s.Passed, l.unpassed(i))
+		if sent := l.sent(i); len(sent) > 0 {
+			if s.Sent == nil {
+				s.Sent = make([][]At, len(l.lanes))
+			}
+			s.Sent[i] = sent
+		}
 	}
 	return s
+}
+
+// sent are the ends, behind the lane's place, of the batches that have been in
+// work, in this life or an earlier one.
+func (l *ledger) sent(i int) (ends []At) {
+	ln := &l.lanes[i]
+	place := l.at(i)
+	if ln.sending != nil {
+		ends = append(ends, ln.sending.end)
+	}
+	for _, end := range ln.sent {
+		if place.Before(end) && !slices.Contains(ends, end) {
+			ends = append(ends, end)
+		}
+	}
+	slices.SortFunc(ends, At.Compare)
+	return ends
 }
 
 // trim forgets the spans that all lanes have passed.
@@ -152,7 +177,7 @@ func (l *ledger) moveTo(a At) {
 // the lane has no room. The caller adds the sample at once.
 func (l *ledger) batchFor(shard int, a At, now time.Time) *batch {
 	ln := &l.lanes[shard]
-	if ln.filling != nil && ln.filling.len() >= l.limits.batch && !l.enqueue(ln) {
+	if b := ln.filling; b != nil && (b.len() >= l.limits.batch || ln.border(b.first, a)) && !l.enqueue(ln) {
 		return nil
 	}
 	if ln.filling == nil {
@@ -164,19 +189,23 @@ func (l *ledger) batchFor(shard int, a At, now time.Time) *batch {
 			ln.dueAt = ln.idle.Add(now.Sub(ln.idle)/d*d + d)
 		}
 	}
-	l.moveTo(a.after())
+	ln.filling.end = a.after()
+	l.moveTo(ln.filling.end)
 	return ln.filling
 }
 
-// enqueue moves the filling batch to the queue when there is room.
+// border says whether a batch that was in work in an earlier life ended between
+// the places of two samples.
+func (ln *lane) border(a, b At) bool {
+	return slices.ContainsFunc(ln.sent, func(end At) bool { return a.Before(end) && !b.Before(end) })
+}
+
+// enqueue lets the filling batch wait, when there is room.
 func (l *ledger) enqueue(ln *lane) bool {
-	n := ln.filling.len()
-	if len(ln.queue) > 0 && (len(ln.queue) >= l.limits.queue || l.waiting+n > l.limits.waiting) {
+	if ln.waiting != nil {
 		return false
 	}
-	ln.queue = append(ln.queue, ln.filling)
-	ln.filling, ln.due = nil, false
-	l.waiting += n
+	ln.waiting, ln.filling, ln.due = ln.filling, nil, false
 	return true
 }
 
@@ -186,7 +215,7 @@ func (l *ledger) ready(shard int, now time.Time) bool {
 	if ln.sending != nil {
 		return false
 	}
-	return len(ln.queue) > 0 ||
+	return ln.waiting != nil ||
 		ln.filling != nil && (ln.due || ln.filling.len() >= l.limits.batch || !now.Before(ln.dueAt))
 }
 
@@ -201,12 +230,8 @@ func (l *ledger) take(shard int, now time.Time) (*batch, time.Duration) {
 		}
 		return nil, 0
 	}
-	if len(ln.queue) > 0 {
-		ln.sending = ln.queue[0]
-		copy(ln.queue, ln.queue[1:])
-		ln.queue[len(ln.queue)-1] = nil
-		ln.queue = ln.queue[:len(ln.queue)-1]
-		l.waiting -= ln.sending.len()
+	if ln.waiting != nil {
+		ln.sending, ln.waiting = ln.waiting, nil
 	} else {
 		ln.sending, ln.filling, ln.due = ln.filling, nil, false
 	}
@@ -228,8 +253,8 @@ func (ln *lane) each(f func(*batch)) {
 	if ln.sending != nil {
 		f(ln.sending)
 	}
-	for _, b := range ln.queue {
-		f(b)
+	if ln.waiting != nil {
+		f(ln.waiting)
 	}
 	if ln.filling != nil {
 		f(ln.filling)
@@ -242,6 +267,10 @@ func (l *ledger) finished(shard int, now time.Time) {
 	ln := &l.lanes[shard]
 	l.recycle(ln.sending)
 	ln.sending, ln.idle = nil, now
+	if len(ln.sent) > 0 {
+		place := l.at(shard)
+		ln.sent = slices.DeleteFunc(ln.sent, func(end At) bool { return !place.Before(end) })
+	}
 }
 
 // flush makes everything that has been dealt due.
@@ -254,16 +283,7 @@ func (l *ledger) flush() {
 // outstanding is the number of samples and exemplars dealt and not final.
 func (l *ledger) outstanding() (n int) {
 	for i := range l.lanes {
-		ln := &l.lanes[i]
-		if ln.sending != nil {
-			n += ln.sending.len()
-		}
-		for _, b := range ln.queue {
-			n += b.len()
-		}
-		if ln.filling != nil {
-			n += ln.filling.len()
-		}
+		l.lanes[i].each(func(b *batch) { n += b.len() })
 	}
 	return n
 }
@@ -272,11 +292,12 @@ func (l *ledger) outstanding() (n int) {
 // outstanding and no lane is ahead of the reader from an earlier life.
 func (l *ledger) mayReshard() bool { return l.caughtUp() && l.outstanding() == 0 }
 
-// caughtUp says whether the reader has passed everything that was final in an
-// earlier life.
+// caughtUp says whether the reader has passed everything that was final or in
+// work in an earlier life.
 func (l *ledger) caughtUp() bool {
 	for i := range l.lanes {
-		if l.reader.Before(l.lanes[i].skip) {
+		ln := &l.lanes[i]
+		if n := len(ln.sent); l.reader.Before(ln.skip) || n > 0 && l.reader.Before(ln.sent[n-1]) {
 			return false
 		}
 	}
@@ -292,9 +313,6 @@ func (l *ledger) reshard(n int, now time.Time) {
 	l.trim()
 }
 
-// maxPooled bounds the batches that a ledger keeps for reuse.
-const maxPooled = 64
-
 func (l *ledger) newBatch() *batch {
 	if n := len(l.pool); n > 0 {
 		b := l.pool[n-1]
@@ -305,7 +323,7 @@ func (l *ledger) newBatch() *batch {
 }
 
 func (l *ledger) recycle(b *batch) {
-	if len(l.pool) < maxPooled {
+	if len(l.pool) < len(l.lanes) {
 		b.reset()
 		l.pool = append(l.pool, b)
 	}

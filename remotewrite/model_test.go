@@ -181,6 +181,8 @@ type model struct {
 	branches bool  // the newest goes first, at times
 	bounds   []int // numbers of the samples at which it did
 
+	prompt bool // the cursor is written before each request: none mixes what has come with what has not
+
 	// What is on disk.
 	saved   []byte
 	savedAt int
@@ -202,7 +204,7 @@ type modelPart struct {
 }
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, branches: seed%3 == 2, rnd: rand.New(rand.NewPCG(seed, 7)), plans: map[*template.Block]wire.BlockPlan{}, newest: map[string]int{}, clock: 1_000_000}
+	m := &model{t: t, branches: seed%3 == 2, prompt: seed%2 == 1, rnd: rand.New(rand.NewPCG(seed, 7)), plans: map[*template.Block]wire.BlockPlan{}, newest: map[string]int{}, clock: 1_000_000}
 	m.log.perCall = 1 + m.rnd.IntN(12)
 	m.log.roll()
 	for i := range 1 + m.rnd.IntN(4) {
@@ -257,7 +259,7 @@ func (m *model) start() {
 
 // add makes an endpoint.
 func (m *model) add(s Stretch) {
-	lim := limits{batch: 1 + m.rnd.IntN(12), queue: 1 + m.rnd.IntN(3), waiting: 1 + m.rnd.IntN(60), deadline: time.Duration(m.rnd.IntN(3)) * time.Second}
+	lim := limits{batch: 1 + m.rnd.IntN(12), deadline: time.Duration(m.rnd.IntN(3)) * time.Second}
 	p := &modelPart{bound: s.Bound}
 	p.led = newLedger(s.State, lim, m.now())
 	p.walk = newWalk(&m.log, p.led, &m.mu)
@@ -480,6 +482,9 @@ func (m *model) send(p *modelPart, shard int) bool {
 		if b == nil && wait > 0 && m.rnd.IntN(3) == 0 {
 			m.clock += wait.Milliseconds() + 1
 		}
+		if b != nil && m.prompt {
+			m.write()
+		}
 		return b != nil
 	}
 	b := ln.sending
@@ -497,6 +502,15 @@ func (m *model) send(p *modelPart, shard int) bool {
 func (m *model) receive(b *batch, final bool) {
 	m.moment++
 	m.logf("moment %d: received from %v final %v: %v", m.moment, b.first, final, b.values)
+	come := 0
+	for _, v := range b.values {
+		if m.log.samples[int(v)].delivered > 0 {
+			come++
+		}
+	}
+	if m.prompt && come > 0 && come < len(b.values) {
+		m.fail("%d of the %d samples of a request have come before, and the others have not", come, len(b.values))
+	}
 	for _, v := range b.values {
 		n := int(v)
 		s := m.log.samples[n]
@@ -524,6 +538,11 @@ func (m *model) receive(b *batch, final bool) {
 func (m *model) save() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.write()
+}
+
+// write is save for who has the lock.
+func (m *model) write() {
 	var p Progress
 	for _, part := range m.parts {
 		s := part.led.state()
@@ -648,7 +667,6 @@ func (m *model) run(moves int) {
 				p := m.part()
 				m.mu.Lock()
 				p.led.limits.batch = 1 + m.rnd.IntN(12)
-				p.led.limits.queue = 1 + m.rnd.IntN(3)
 				m.mu.Unlock()
 			}
 		}

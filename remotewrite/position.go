@@ -77,15 +77,17 @@ func (s Span) holds(a At) bool { return a.Segment == s.Start.Segment && a.Span =
 type State struct {
 	Spans  []Span // open, ascending; the last is the one being read
 	Ats    []At   // per shard: everything of the shard before it is final; in one of the spans
+	Sent   [][]At // per shard: ends of batches that are not final and were in work, ascending; empty: there are none
 	Passed uint64 // samples in the log before the lowest position, as segments count them
 }
 
 // Versions of a state. The first one chose the shards of a window as those of a
-// run are chosen. Where there is no window, it is what is written, so that
-// older releases can read it. 2 is that of Progress.
+// run are chosen. Where there is no window and nothing in work, it is what is
+// written, so that older releases can read it. 2 is that of Progress.
 const (
 	stateVersion       = 1
 	stateVersionWindow = 3
+	stateVersionSent   = 4
 )
 
 var errState = errors.New("malformed state")
@@ -100,10 +102,14 @@ func (s *State) Low() wal.Pos {
 
 // AppendTo appends the state's encoding: the version, then uvarints: passed;
 // number of spans, each kind, segment, start, end, before; number of shards, each
-// number of its span, step, slot, nth.
+// number of its span, step, slot, nth; of version 4 then of each shard the number
+// of ends, and these in the same way.
 func (s *State) AppendTo(dst []byte) []byte {
 	version := byte(stateVersion)
-	if s.hasWindow() {
+	switch {
+	case len(s.Sent) > 0:
+		version = stateVersionSent
+	case s.hasWindow():
 		version = stateVersionWindow
 	}
 	dst = append(dst, version)
@@ -118,16 +124,34 @@ func (s *State) AppendTo(dst []byte) []byte {
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(s.Ats)))
 	for _, a := range s.Ats {
-		n := 0
-		for n < len(s.Spans)-1 && !s.Spans[n].holds(a) {
-			n++
+		dst = s.appendAt(dst, a)
+	}
+	for _, ends := range s.Sent {
+		dst = binary.AppendUvarint(dst, uint64(len(ends)))
+		for _, a := range ends {
+			dst = s.appendAt(dst, a)
 		}
-		dst = binary.AppendUvarint(dst, uint64(n))
-		dst = binary.AppendUvarint(dst, uint64(a.Step))
-		dst = binary.AppendUvarint(dst, uint64(a.Slot))
-		dst = binary.AppendUvarint(dst, uint64(a.Nth))
 	}
 	return dst
+}
+
+func (s *State) appendAt(dst []byte, a At) []byte {
+	n := 0
+	for n < len(s.Spans)-1 && !s.Spans[n].holds(a) {
+		n++
+	}
+	dst = binary.AppendUvarint(dst, uint64(n))
+	dst = binary.AppendUvarint(dst, uint64(a.Step))
+	dst = binary.AppendUvarint(dst, uint64(a.Slot))
+	return binary.AppendUvarint(dst, uint64(a.Nth))
+}
+
+// sentBy are the ends of what a shard had in work.
+func (s *State) sentBy(shard int) []At {
+	if len(s.Sent) == 0 {
+		return nil
+	}
+	return s.Sent[shard]
 }
 
 // Decode reads what AppendTo wrote. The integrity of the bytes is the
@@ -135,7 +159,7 @@ func (s *State) AppendTo(dst []byte) []byte {
 func (s *State) Decode(b []byte) error {
 	r := fields{rest: b}
 	version := r.byte()
-	if r.err == nil && version != stateVersion && version != stateVersionWindow {
+	if r.err == nil && version != stateVersion && version != stateVersionWindow && version != stateVersionSent {
 		return fmt.Errorf("decode state: version %d is not known", version)
 	}
 	var d State
@@ -158,16 +182,11 @@ func (s *State) Decode(b []byte) error {
 	if len(d.Spans) == 0 {
 		r.err = cmp.Or(r.err, errState)
 	}
-	for n := r.count(4); n > 0 && r.err == nil; n-- {
-		sp := r.uint(uint64(len(d.Spans) - 1))
-		if r.err != nil {
-			break
+	d.Ats = r.ats(d.Spans)
+	if version == stateVersionSent {
+		for range d.Ats {
+			d.Sent = append(d.Sent, r.ats(d.Spans))
 		}
-		a := d.Spans[sp].begin()
-		a.Step = uint32(r.uint(math.MaxUint32))
-		a.Slot = uint16(r.uint(math.MaxUint16))
-		a.Nth = uint32(r.uint(math.MaxUint32))
-		d.Ats = append(d.Ats, a)
 	}
 	if len(d.Ats) == 0 || len(r.rest) > 0 {
 		r.err = cmp.Or(r.err, errState)
@@ -223,6 +242,22 @@ func (f *fields) uint(limit uint64) uint64 {
 	}
 	f.rest = f.rest[n:]
 	return v
+}
+
+// ats takes a number of places, and these, which are in the spans.
+func (f *fields) ats(spans []Span) (all []At) {
+	for n := f.count(4); n > 0 && f.err == nil; n-- {
+		number := f.uint(uint64(len(spans) - 1))
+		if f.err != nil {
+			break
+		}
+		a := spans[number].begin()
+		a.Step = uint32(f.uint(math.MaxUint32))
+		a.Slot = uint16(f.uint(math.MaxUint16))
+		a.Nth = uint32(f.uint(math.MaxUint32))
+		all = append(all, a)
+	}
+	return all
 }
 
 // count takes a number of elements that are at least size bytes long each.

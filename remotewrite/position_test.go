@@ -32,6 +32,28 @@ func TestStateSurvivesItsEncoding(t *testing.T) {
 	}
 }
 
+func TestWhatWasInWorkSurvivesTheEncoding(t *testing.T) {
+	want := exampleState()
+	end := want.Ats[1]
+	end.Slot++
+	later := end
+	later.Step++
+	want.Sent = [][]At{nil, {end, later}, nil}
+	var got State
+	if err := got.Decode(want.AppendTo(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	enc := want.AppendTo(nil)
+	for n := range enc {
+		if err := new(State).Decode(enc[:n]); err == nil {
+			t.Errorf("the first %d bytes of %d were accepted", n, len(enc))
+		}
+	}
+}
+
 func TestStateThatCannotBeWalkedIsRefused(t *testing.T) {
 	whole := exampleState()
 	enc := whole.AppendTo(nil)
@@ -53,7 +75,7 @@ func TestStateThatCannotBeWalkedIsRefused(t *testing.T) {
 			t.Errorf("%s: accepted as %+v", name, d)
 		}
 	}
-	if err := new(State).Decode(append([]byte{stateVersionWindow + 1}, enc[1:]...)); err == nil {
+	if err := new(State).Decode(append([]byte{stateVersionSent + 1}, enc[1:]...)); err == nil {
 		t.Error("an unknown version was accepted")
 	}
 }

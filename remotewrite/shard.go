@@ -31,6 +31,9 @@ func (s *shard) run(ctx context.Context) {
 	for {
 		e.mu.Lock()
 		b, wait := e.led.take(s.number, time.Now())
+		if b != nil {
+			e.persist()
+		}
 		e.mu.Unlock()
 		if b == nil {
 			if wait <= 0 {
@@ -47,6 +50,9 @@ func (s *shard) run(ctx context.Context) {
 			}
 			continue
 		}
+		// What may arrive must be known to a later life. Where the disk hangs,
+		// delivery goes on all the same: it repeats more then.
+		e.cursor.Persist(persistPatience)
 		newest := int64(0)
 		for _, t := range b.times {
 			newest = max(newest, t)

@@ -3,10 +3,10 @@ package remotewrite
 const (
 	// maxRequests bounds the requests that one refused batch may cost.
 	maxRequests = 64
-	// waryRequests is the bound while the remote has taken nothing of the last
-	// batch, nor of this one so far: it may refuse everything. It is enough to
-	// find one culprit among ten thousand samples.
-	waryRequests = maxRequests / 2
+	// minRequests is that bound for a remote that refuses everything: the bound
+	// is halved with every batch of which it takes nothing. That is enough to
+	// notice that the remote takes something again.
+	minRequests = 4
 )
 
 // division is the order in which a batch is sent: whole at first, and what is
@@ -15,16 +15,18 @@ type division struct {
 	todo     []part // the first is next
 	requests int    // that have had a final answer
 	accepted bool   // some part
-	wary     bool   // nothing of the batch before was accepted
+	bound    int    // of requests, until some part is accepted
 }
 
 type part struct{ from, to int }
 
 func (p part) len() int { return p.to - p.from }
 
-// divide begins with a batch of n samples. It is wary when nothing of the batch
-// before was accepted.
-func divide(n int, wary bool) *division { return &division{todo: []part{{0, n}}, wary: wary} }
+// divide begins with a batch of n samples. Of so many batches before nothing was
+// accepted.
+func divide(n, refused int) *division {
+	return &division{todo: []part{{0, n}}, bound: max(minRequests, maxRequests>>refused)}
+}
 
 // next is the part to send; false: all is done.
 func (d *division) next() (part, bool) {
@@ -67,8 +69,8 @@ func (d *division) done(accepted bool) {
 // requests; it is not done yet.
 func (d *division) refused() bool {
 	bound := maxRequests
-	if d.wary && !d.accepted {
-		bound = waryRequests
+	if !d.accepted {
+		bound = d.bound
 	}
 	if d.requests+1+len(d.todo)+1 > bound {
 		return false

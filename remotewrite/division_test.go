@@ -7,8 +7,8 @@ import (
 
 // sendDivided sends a batch of n samples to a receiver that refuses whatever
 // holds a bad one, and returns what it accepted.
-func sendDivided(n int, wary bool, bad func(i int) bool) (accepted []int, requests int) {
-	d := divide(n, wary)
+func sendDivided(n, refused int, bad func(i int) bool) (accepted []int, requests int) {
+	d := divide(n, refused)
 	for {
 		p, ok := d.next()
 		if !ok {
@@ -34,13 +34,13 @@ func sendDivided(n int, wary bool, bad func(i int) bool) (accepted []int, reques
 func TestOneBadSampleCostsOnlyItself(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 500, 2000, 10_000} {
 		for _, bad := range []int{0, n / 3, n - 1} {
-			for _, wary := range []bool{false, true} {
-				accepted, requests := sendDivided(n, wary, func(i int) bool { return i == bad })
+			for _, before := range []int{0, 1} {
+				accepted, requests := sendDivided(n, before, func(i int) bool { return i == bad })
 				if len(accepted) != n-1 {
-					t.Errorf("%d samples, %d bad, wary %v: %d accepted", n, bad, wary, len(accepted))
+					t.Errorf("%d samples, %d bad, %d refused before: %d accepted", n, bad, before, len(accepted))
 				}
 				if requests > 30 {
-					t.Errorf("%d samples, %d bad, wary %v: %d requests", n, bad, wary, requests)
+					t.Errorf("%d samples, %d bad, %d refused before: %d requests", n, bad, before, requests)
 				}
 			}
 		}
@@ -56,7 +56,7 @@ func TestPartsKeepOrderWithinTheBoundOfRequests(t *testing.T) {
 		for i := range bad {
 			bad[i] = rnd.Float64() < share
 		}
-		accepted, requests := sendDivided(n, rnd.IntN(2) == 0, func(i int) bool { return bad[i] })
+		accepted, requests := sendDivided(n, rnd.IntN(8), func(i int) bool { return bad[i] })
 		if requests > maxRequests {
 			t.Fatalf("%d requests", requests)
 		}
@@ -71,7 +71,7 @@ func TestPartsKeepOrderWithinTheBoundOfRequests(t *testing.T) {
 }
 
 func TestWhatIsTooLargeIsHalvedAsOftenAsItTakes(t *testing.T) {
-	d := divide(1000, false)
+	d := divide(1000, 0)
 	got := 0
 	for {
 		p, ok := d.next()
@@ -99,7 +99,7 @@ func TestWhatIsTooLargeIsHalvedAsOftenAsItTakes(t *testing.T) {
 }
 
 func TestAProbeGoesBeforeTheRest(t *testing.T) {
-	d := divide(3, false)
+	d := divide(3, 0)
 	for i := range 2 {
 		if !d.probe() {
 			t.Fatalf("no probe before sample %d", i)

@@ -15,7 +15,7 @@ type shard struct {
 	wake     chan struct{}
 	stop     chan struct{}
 	packed   []byte   // the request
-	wary     bool     // nothing of the last batch was accepted
+	wary     int      // batches in a row of which nothing was accepted
 	tooLarge bool     // of the batch in work, something was
 	fits     bool     // of the batch in work, something was not
 	alone    error    // of the batch in work: the answer to a sample that is too large alone
@@ -110,7 +110,10 @@ func (s *shard) send(ctx context.Context, b *batch) bool {
 			probing = d.probe()
 		}
 	}
-	s.wary = !d.accepted
+	s.wary++
+	if d.accepted {
+		s.wary = 0
+	}
 	s.remember(b)
 	s.adapt(b.len(), largest)
 	return true

@@ -10,8 +10,8 @@ import (
 
 // Pos is the position of a frame's first byte.
 type Pos struct {
-	Segment uint64
-	Offset  uint32
+	Segment uint64 `json:"segment"`
+	Offset  uint32 `json:"offset"`
 }
 
 // Compare orders positions as the log does.

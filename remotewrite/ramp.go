@@ -11,7 +11,8 @@ const (
 	rampRequests = 2                      // of every shard, which make a step
 	rampFactor   = 8                      // most by which the shards grow in one step
 	rampGain     = 0.1                    // of a step's growth that must be seen in the throughput
-	rampWhole    = 0.7                    // of it that speaks for a further step
+	rampWhole    = 0.7                    // of it that speaks for a further step in any case
+	rampQueueing = 1.5                    // times the fastest request that one takes where requests wait for each other
 	rampReserve  = 1.25                   // times the shards that a throughput needs
 	rampShare    = 1                      // of the backlog to be sent per second
 	rampRest     = 30 * time.Second
@@ -21,9 +22,9 @@ const (
 // of some requests instead of the ten seconds that the scaler takes, and for a
 // larger share of the backlog. As in the slow start of TCP, a failure ends it
 // for a while, and a step that gained nothing is taken back: the link or the
-// remote is what is slow. After a step that gained only a part of what it could,
-// there are as many shards as the throughput needs, with requests that do not
-// wait for each other: as in TCP Vegas, more of them would only queue somewhere.
+// remote is what is slow. When a step gained a part of what it could, and requests
+// take longer than they need to, there are as many shards as the throughput
+// needs: as in TCP Vegas, more of them would only queue somewhere.
 type ramp struct {
 	last   time.Time
 	seen   counts    // at last
@@ -85,9 +86,12 @@ func (r *ramp) step(now time.Time, l load, current, most int) int {
 			r.before, r.until = 0, now.Add(rampRest)
 			return min(r.from, current)
 		case gain < rampWhole*growth:
+			requests := float64(max(1, l.all.requests-was.requests))
+			if (l.all.busy - was.busy).Seconds()/requests < rampQueueing*r.fastest.Seconds() {
+				break
+			}
 			r.before, r.until = 0, now.Add(rampRest)
-			each := samples / float64(max(1, l.all.requests-was.requests))
-			needed := rampReserve * rate * r.fastest.Seconds() / each
+			needed := rampReserve * rate * r.fastest.Seconds() / (samples / requests)
 			return min(max(int(math.Ceil(needed)), r.from), current)
 		}
 		r.before = 0

@@ -19,6 +19,7 @@ func TestShardsGrowFastWhileABacklogGoesOutFasterWithThem(t *testing.T) {
 		{"as many as the backlog needs", linear, func(_ int, l *load) { l.waiting = 238_000 }, []int{1, 6, 6, 6}},
 		{"no more than have something to do", func(n int) int { return 400 * n }, func(_ int, l *load) { l.waiting = 20_000 }, []int{1, 2, 2}},
 		{"a machine that is full", func(n int) int { return min(40_000*n, 600_000) }, func(int, *load) {}, []int{1, 8, 50, 19, 19}},
+		{"shards that wait for something else", func(n int) int { return 40_000 * (2*n + 1) / 3 }, func(_ int, l *load) { l.fastest = time.Second }, []int{1, 8, 50, 50}},
 		{"a link that is full", func(int) int { return 40_000 }, func(int, *load) {}, []int{1, 8, 1, 1, 1, 1}},
 		{"no backlog", linear, func(_ int, l *load) { l.backlog = false }, []int{1, 1, 1}},
 		{"a limit on bytes", linear, func(_ int, l *load) { l.limited = true }, []int{1, 1, 1}},

@@ -246,9 +246,6 @@ func (w *walk) open(since int64) (verdict, lost, error) {
 	}
 	w.mu.Lock()
 	may := w.led.mayOpen()
-	if behind { // partial batches go out with their window
-		w.led.flush()
-	}
 	w.mu.Unlock()
 	if !may || !w.mayChange(sp.Kind) {
 		return blocked, lost{}, nil

@@ -87,7 +87,7 @@ func (r *ramp) step(now time.Time, l load, current, most int) int {
 			return min(r.from, current)
 		case gain < rampWhole*growth:
 			requests := float64(max(1, l.all.requests-was.requests))
-			if (l.all.busy - was.busy).Seconds()/requests < rampQueueing*r.fastest.Seconds() {
+			if (l.all.busy-was.busy).Seconds()/requests < rampQueueing*r.fastest.Seconds() {
 				break
 			}
 			r.before, r.until = 0, now.Add(rampRest)

@@ -418,6 +418,9 @@ func (m *model) appendPart(seg *modelSegment, tg *modelTarget, b *template.Block
 func (m *model) read(p *modelPart) verdict {
 	if !p.dealing {
 		since := m.clock - 8000
+		if m.rnd.IntN(4) == 0 { // the deadline of batches has changed, or the clock was set back
+			since -= int64(m.rnd.IntN(30_000))
+		}
 		if m.rnd.IntN(40) == 0 {
 			m.log.busy = 1
 		}

@@ -223,16 +223,17 @@ func (w *walk) open(since int64) (verdict, lost, error) {
 	first := w.ahead[0]
 	behind := first.Time < since
 	sameSegment := first.Pos.Segment == w.span.Start.Segment
+	n := w.alike()
 	if !behind && sameSegment && w.span.Kind == Run && w.read < maxRun {
-		w.span.End = w.end(len(w.ahead))
+		w.span.End = w.end(n)
 		w.mu.Lock()
 		w.led.last().End = w.span.End
 		w.mu.Unlock()
-		w.take(len(w.ahead))
+		w.take(n)
 		return stepped, lost{}, nil
 	}
 
-	sp, n := Span{Kind: Run, Start: first.Pos}, len(w.ahead)
+	sp := Span{Kind: Run, Start: first.Pos}
 	if sameSegment {
 		sp.Start = w.span.End
 	}
@@ -373,6 +374,17 @@ func (w *walk) plan() error {
 		w.plannedKind = Run
 	}
 	return nil
+}
+
+// alike is how many of the entries ahead are of the first one's segment. Who
+// has planned a window may have some of the next segment, and may find a run
+// in its place when the data is no backlog any more.
+func (w *walk) alike() int {
+	n := 1
+	for n < len(w.ahead) && w.ahead[n].Pos.Segment == w.ahead[0].Pos.Segment {
+		n++
+	}
+	return n
 }
 
 // end is where the first n entries that are ahead end, in their segment.

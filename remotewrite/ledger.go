@@ -310,6 +310,9 @@ func (l *ledger) reshard(n int, now time.Time) {
 	for i := range l.lanes {
 		l.lanes[i] = lane{skip: l.reader, idle: now}
 	}
+	if len(l.pool) > n {
+		l.pool = slices.Clone(l.pool[:n])
+	}
 	l.trim()
 }
 

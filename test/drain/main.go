@@ -38,14 +38,15 @@ func main() {
 	interval := flag.Duration("interval", time.Second, "scrape interval")
 	outage := flag.Duration("outage", 5*time.Minute, "how long the receiver answers 503")
 	delay := flag.Duration("delay", 50*time.Millisecond, "how long the receiver takes for a request after that")
+	queue := flag.String("queue", "", "what queue_config has, such as 'max_shards: 4'")
 	verbose := flag.Bool("v", false, "print the agent's log")
 	flag.Parse()
-	if err := run(*bin, *targets, *series, *interval, *outage, *delay, *verbose); err != nil {
+	if err := run(*bin, *targets, *series, *interval, *outage, *delay, *queue, *verbose); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(bin string, targets, series int, interval, outage, delay time.Duration, verbose bool) error {
+func run(bin string, targets, series int, interval, outage, delay time.Duration, queue string, verbose bool) error {
 	dir, err := os.MkdirTemp("", "drain")
 	if err != nil {
 		return err
@@ -67,8 +68,8 @@ func run(bin string, targets, series int, interval, outage, delay time.Duration,
 		return err
 	}
 	go serve(l, r)
-	config := fmt.Sprintf("global: {scrape_interval: %[1]s, scrape_timeout: %[1]s}\nscrape_configs:\n- job_name: drain\n  static_configs: [{targets: ['%[2]s']}]\nremote_write:\n- url: http://%[3]s/api/v1/write\n",
-		interval, strings.Join(addresses, "','"), l.Addr())
+	config := fmt.Sprintf("global: {scrape_interval: %[1]s, scrape_timeout: %[1]s}\nscrape_configs:\n- job_name: drain\n  static_configs: [{targets: ['%[2]s']}]\nremote_write:\n- url: http://%[3]s/api/v1/write\n  queue_config: {%[4]s}\n",
+		interval, strings.Join(addresses, "','"), l.Addr(), queue)
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return err

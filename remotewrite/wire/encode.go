@@ -72,10 +72,13 @@ func sized(dst []byte, start int) []byte {
 	return dst
 }
 
-// appendTimedValue appends fields: double, and varint.
+// appendTimedValue appends fields: double, which is left out for 0, its default
+// (but not for -0), and varint.
 func appendTimedValue(dst []byte, valueTag byte, v float64, timeTag byte, t int64) []byte {
-	dst = append(dst, valueTag)
-	dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
+	if bits := math.Float64bits(v); bits != 0 {
+		dst = append(dst, valueTag)
+		dst = binary.LittleEndian.AppendUint64(dst, bits)
+	}
 	dst = append(dst, timeTag)
 	return binary.AppendUvarint(dst, uint64(t))
 }
@@ -112,8 +115,12 @@ func (e *encoderV1) Add(p BlockPlan, slot int, s Samples) {
 		}
 	}
 	for i, t := range s.Times {
-		b = append(b, 0x12, byte(10+uvarintLen64(uint64(t))))
-		b = appendTimedValue(b, 0x09, s.Values[i], 0x10, t)
+		v := s.Values[i]
+		size := 1 + uvarintLen64(uint64(t))
+		if math.Float64bits(v) != 0 {
+			size += 9
+		}
+		b = appendTimedValue(append(b, 0x12, byte(size)), 0x09, v, 0x10, t)
 	}
 	for i := range s.Exemplars {
 		x := &s.Exemplars[i]

@@ -35,3 +35,55 @@ func TestFewerShardsKeepFewerBatches(t *testing.T) {
 		t.Errorf("%d batches are kept for 2 shards", got)
 	}
 }
+
+func TestWhatHindersTheNextSpanIsDue(t *testing.T) {
+	now := time.Now()
+	span := func(offset uint32) Span {
+		return Span{Window, wal.Pos{Segment: 1, Offset: offset}, wal.Pos{Segment: 1, Offset: offset + 100}, 0}
+	}
+	l := newLedger(State{Spans: []Span{span(100)}, Ats: []At{span(100).begin(), span(100).begin()}}, limits{batch: 10, deadline: time.Hour}, now)
+	l.batchFor(0, span(100).begin(), now).slots = []uint16{0}
+	if !l.mayOpen() || l.ready(0, now) {
+		t.Fatal("the second window waits for the first")
+	}
+	l.open(span(200))
+	l.batchFor(1, span(200).begin(), now).slots = []uint16{0}
+	if l.mayOpen() {
+		t.Error("the third window does not wait for the first")
+	}
+	if !l.ready(0, now) || l.ready(1, now) {
+		t.Error("what is due is not the first window's batch, or not that alone")
+	}
+	l.take(0, now)
+	l.finished(0, now)
+	if !l.mayOpen() {
+		t.Error("the third window waits for the second")
+	}
+}
+
+// Two kills may leave two requests to be repeated as they were.
+func TestShardsStayUntilAllThatWasInWorkIsRepeated(t *testing.T) {
+	now := time.Now()
+	start := wal.Pos{Segment: 1, Offset: 48}
+	span := Span{Run, start, wal.Pos{Segment: 1, Offset: 1000}, 0}
+	place := func(step uint32) At {
+		a := span.begin()
+		a.Step = step
+		return a
+	}
+	l := newLedger(State{
+		Spans: []Span{span}, Ats: []At{span.begin()}, Sent: [][]At{{place(200).after(), place(400).after()}},
+	}, limits{batch: 10}, now)
+	for _, tc := range []struct {
+		step uint32
+		may  bool
+	}{{200, false}, {300, false}, {400, true}} {
+		l.batchFor(0, place(tc.step), now).slots = []uint16{0}
+		l.flush()
+		l.take(0, now)
+		l.finished(0, now)
+		if got := l.mayReshard(); got != tc.may {
+			t.Errorf("at step %d: got %v, want %v", tc.step, got, tc.may)
+		}
+	}
+}

@@ -40,11 +40,10 @@ type Cursor struct {
 	set   bool // low and state mean something
 	dirty bool
 
-	version  uint64        // counts the calls of Set
-	written  uint64        // the newest version that is in the file
-	attempts uint64        // of writing that have ended
-	news     chan struct{} // closed and replaced when one has; nil: nobody waits
-	late     bool          // somebody has waited in vain for the attempt under way
+	version uint64        // counts the calls of Set
+	written uint64        // the newest version that is in the file
+	news    chan struct{} // closed and replaced when an attempt to write has ended; nil: nobody waits
+	ill     bool          // the disk: the last attempt failed, or somebody has waited in vain for the one under way
 
 	// Guarded by Log.cursorFiles.
 	file     File   // nil until something is written
@@ -79,15 +78,15 @@ func (c *Cursor) Set(low Pos, state []byte) {
 
 // Persist has what was last set in the cursor's file, where it survives a kill
 // of the process, though not yet a loss of power. It waits for that no longer
-// than patience, and not at all while the disk has kept somebody waiting for
-// longer, and says whether it is there.
+// than patience, and says whether it is there. While the disk fails, or has kept
+// somebody waiting for longer, it neither waits nor asks more of the disk.
 func (c *Cursor) Persist(patience time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	want, after := c.version, c.attempts+1 // one that is under way may have begun before
+	want := c.version
 	var timer *time.Timer
-	for c.written < want {
-		if c.late || c.attempts > after {
+	for c.written < want { // an attempt that is under way may have begun before
+		if c.ill {
 			return false
 		}
 		if c.news == nil {
@@ -111,7 +110,7 @@ func (c *Cursor) Persist(patience time.Duration) bool {
 		}
 		c.mu.Lock()
 		if late && c.news == news {
-			c.late = true
+			c.ill = true
 		}
 	}
 	return true
@@ -135,8 +134,7 @@ func (c *Cursor) tried(version uint64, err error) {
 	if err == nil {
 		c.written = version
 	}
-	c.attempts++
-	c.late = false
+	c.ill = err != nil
 	if c.news != nil {
 		close(c.news)
 		c.news = nil

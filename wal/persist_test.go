@@ -54,17 +54,27 @@ func TestADiskThatFailsOrHangsKeepsNobodyWaitingForAPosition(t *testing.T) {
 			disk := waltest.New()
 			r := start(t, disk, wal.Options{SyncInterval: time.Second})
 			c := cursorOf(t, r.log, "remote")
+			asked := 0 // of the disk
 			disk.SetFault(func(op waltest.Op) *waltest.Fault {
 				if strings.Contains(op.Name, ".cur") {
+					asked++
 					return &waltest.Fault{Err: errors.New("no")}
 				}
 				return nil
 			})
 			c.Set(r.mustAppend(1, 10), []byte("first"))
-			for range 3 {
+			waits(t, c, false, 0, 0)
+			once := asked
+			for range 100 {
 				waits(t, c, false, 0, 0)
 			}
+			if asked > once {
+				t.Errorf("a disk that fails is asked %d times more", asked-once)
+			}
 			disk.SetFault(nil)
+			time.Sleep(time.Second) // it is tried again several times a second
+			waits(t, c, true, 0, 0)
+			c.Set(wal.Pos{}, []byte("second"))
 			waits(t, c, true, 0, 0)
 			r.mustStop()
 		})

@@ -56,7 +56,7 @@ type Config struct {
 
 // QueueConfig is queue_config.
 type QueueConfig struct {
-	Capacity          int // samples in flight per shard
+	Capacity          int // shown in the metrics only: what waits longer than for its turn waits in the log
 	MaxShards         int
 	MinShards         int
 	MaxSamplesPerSend int

@@ -40,7 +40,7 @@ type lane struct {
 	skip    At     // final in an earlier life: samples before it are not dealt again
 	sent    []At   // ends of the batches that were in work in earlier lives, ascending
 	sending *batch // in work
-	waiting *batch // full. One is enough: what would wait longer waits in the log
+	waiting *batch // full, or up to a border. One is enough: what would wait longer waits in the log
 	filling *batch // nil: nothing
 	due     bool   // the filling batch goes out without being full
 	dueAt   time.Time

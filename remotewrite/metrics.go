@@ -117,7 +117,7 @@ func newMetrics(r prometheus.Registerer, remoteName, url string) (*metrics, erro
 	m.samplesPending = gauge(prefix+"samples_pending", "Samples in the shards.")
 	m.exemplarsPending = gauge(prefix+"exemplars_pending", "Exemplars in the shards.")
 	m.histogramsPending = gauge(prefix+"histograms_pending", "Histograms in the shards.")
-	m.shardCapacity = gauge(prefix+"shard_capacity", "Samples that a shard may hold.")
+	m.shardCapacity = gauge(prefix+"shard_capacity", "Samples that a shard may hold, as configured; the log holds what waits.")
 	m.shards = gauge(prefix+"shards", "Shards now.")
 	m.shardsMin = gauge(prefix+"shards_min", "Fewest shards.")
 	m.shardsMax = gauge(prefix+"shards_max", "Most shards.")

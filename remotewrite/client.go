@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,10 @@ type Client struct {
 	timeout  time.Duration
 	retry429 bool
 	headers  http.Header
+
+	mu     sync.Mutex // guards what follows
+	users  int        // requests under way
+	closed bool       // when there are none, no connection is kept
 }
 
 // NewClient returns the client of a remote, with all that its block says of
@@ -151,6 +156,8 @@ func (e *SendError) Unwrap() error { return e.Err }
 // Store makes one attempt to deliver body, which is compressed. attempt is 0
 // for the first, and sent with the others. An error is a *SendError.
 func (c *Client) Store(ctx context.Context, body []byte, attempt int) (Response, error) {
+	c.enter()
+	defer c.leave()
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
@@ -194,8 +201,37 @@ func (c *Client) Store(ctx context.Context, body []byte, attempt int) (Response,
 	return out, e
 }
 
-// close lets go of idle connections.
-func (c *Client) close() { c.http.CloseIdleConnections() }
+// close has the client keep no connections from now on. Who has it still may
+// make requests, and those under way get their answers: a transport may make a
+// connection idle before it hands out the answer that came on it, and closing
+// it in between would turn the answer into an error.
+func (c *Client) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.letGo()
+}
+
+func (c *Client) enter() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.users++
+}
+
+func (c *Client) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.users--
+	c.letGo()
+}
+
+// letGo closes the connections when nobody may need them. c.mu is held, so
+// that nobody begins a request meanwhile.
+func (c *Client) letGo() {
+	if c.closed && c.users == 0 {
+		c.http.CloseIdleConnections()
+	}
+}
 
 // written reads one of 2.0's headers; had says whether another was there.
 func written(h http.Header, what string, had bool) (n int, confirmed bool) {

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -26,11 +27,58 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/snappy"
 	commonconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/prometheus/storage/remote/azuread"
 	"github.com/prometheus/prometheus/storage/remote/googleiam"
 	"github.com/prometheus/sigv4"
 )
+
+// A transport may make a connection idle before it hands out the answer that
+// came on it; who closes idle connections then would make a failure of it, and
+// the request would be sent again.
+func TestAClientThatIsClosedGetsTheAnswersUnderWay(t *testing.T) {
+	r := newReceiver(t, nil)
+	for range 100 {
+		c := testClient(t, remoteConfig(t, r.srv.URL))
+		idle := false
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{PutIdleConn: func(error) {
+			idle = true
+			c.close()
+			runtime.Gosched()
+		}})
+		if _, err := c.Store(ctx, snappy.Encode(nil, nil), 0); err != nil {
+			t.Fatalf("the request was answered: %v", err)
+		}
+		if !idle {
+			t.Fatal("the connection was not kept")
+		}
+	}
+}
+
+func TestAClientThatIsClosedKeepsNoConnection(t *testing.T) {
+	var closed atomic.Int32
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			closed.Add(1)
+		}
+	}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	c := testClient(t, remoteConfig(t, srv.URL))
+	for n := range int32(3) { // those who had it before may begin a request later
+		if _, err := c.Store(t.Context(), snappy.Encode(nil, nil), 0); err != nil {
+			t.Fatal(err)
+		}
+		c.close()
+		eventually(t, "the connection is closed", func() bool { return closed.Load() == n+1 })
+	}
+	if _, err := c.Store(t.Context(), snappy.Encode(nil, nil), 0); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the connection is closed without another call", func() bool { return closed.Load() == 4 })
+}
 
 // remoteConfig is the configuration of a remote at the address, with limits
 // that suit a test.

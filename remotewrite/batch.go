@@ -5,12 +5,20 @@ import (
 	"promagent/template"
 )
 
-// batch is a shard's next request: slots and values only, 18 bytes per sample.
+// batch is a request to be: slots and values only, 18 bytes per sample.
 // What they mean is in the plans that they were dealt by.
 type batch struct {
 	first  At     // of the first sample
 	end    At     // after the last one
 	passed uint64 // samples in the log before the step of the first sample
+
+	// Of a window, see portions:
+	taken bool     // by a shard
+	sent  bool     // it has been in work, in this life or in an earlier one
+	until At       // where the stored interval ends that it is in, for what follows may be final; zero: it is in none
+	step  At       // of the last sample
+	after []*batch // that must be final first
+	pairs []uint64 // of its steps that it is the newest of
 
 	parts     []batchPart
 	slots     []uint16
@@ -67,6 +75,7 @@ func (b *batch) reset() {
 	clear(b.parts)
 	clear(b.exemplars)
 	*b = batch{
+		after: b.after[:0], pairs: b.pairs[:0],
 		parts: b.parts[:0], slots: b.slots[:0], times: b.times[:0], values: b.values[:0],
 		starts: b.starts[:0], exemplars: b.exemplars[:0],
 	}

@@ -22,8 +22,8 @@ type sheet struct {
 
 	slot, column, k int // the next sample
 
-	it     template.Slots // of a window: at the slot, or before it
-	hasher template.SeriesHasher
+	pairs []uint64 // of job and instance, as traits has them; of a window
+	begun bool     // of a window: a sample of the slot has been dealt
 }
 
 // column is one entry's part. The slices that the part did not have are empty.
@@ -51,13 +51,13 @@ type missing struct{ corrupt, gone uint64 }
 // load reads a step's entries. After an error the step can be loaded again.
 func (s *sheet) load(src source, st step, at At, plan func(*template.Block) wire.BlockPlan) (m missing, err error) {
 	s.step, s.at, s.plan, s.slots, s.live = st, at, wire.BlockPlan{}, 0, 0
-	s.slot, s.column, s.k = 0, 0, 0
+	s.slot, s.column, s.k, s.begun = 0, 0, 0, false
 	err = src.LoadEach(st.entries, func(i int, p *template.Part, t int64) error {
 		if s.plan.Block == nil {
 			s.plan, s.slots = plan(p.Block), p.Block.Len()
-			values := s.it.Values
-			s.it = p.Block.Slots()
-			s.it.Values = values[:0]
+			if st.kind == Window {
+				s.pairs = traitsOf(p.Block).pairs
+			}
 		}
 		if s.live == len(s.columns) {
 			s.columns = append(s.columns, column{})
@@ -83,18 +83,22 @@ func (s *sheet) load(src source, st step, at At, plan func(*template.Block) wire
 	return m, err
 }
 
-// deal gives the sheet's samples to the lanes of their shards, slot by slot,
-// each slot's in order of time, and says whether it has dealt all. It stops
-// where a lane has no room, and goes on there. Samples before oldest, ms, are
+// deal gives the sheet's samples to the lanes of their shards or to portions,
+// slot by slot, each slot's in order of time, and says whether it has dealt all. It
+// stops where there is no room, and goes on there. Samples before oldest, ms, are
 // dropped. The caller holds the ledger's mutex.
 func (s *sheet) deal(led *ledger, now time.Time, oldest int64, exemplars bool, n *tally) bool {
-	skipping := false
+	window := s.step.kind == Window
+	skipping := window && s.at.Before(led.frontier)
 	for i := range led.lanes {
 		skipping = skipping || s.at.Before(led.lanes[i].skip)
 	}
-	for ; s.slot < s.slots; s.slot, s.column, s.k = s.slot+1, 0, 0 {
+	for ; s.slot < s.slots; s.slot, s.column, s.k, s.begun = s.slot+1, 0, 0, false {
 		keep := s.plan.Keep(s.slot)
-		shard := int(s.hash() % uint64(len(led.lanes)))
+		shard := 0
+		if !window { // which never changes for a series: the series of a metric stay together
+			shard = int(s.plan.Hash(s.slot) % uint64(len(led.lanes)))
+		}
 		for ; s.column < s.live; s.column, s.k = s.column+1, 0 {
 			c := &s.columns[s.column]
 			for more := true; more; s.k++ {
@@ -104,7 +108,7 @@ func (s *sheet) deal(led *ledger, now time.Time, oldest int64, exemplars bool, n
 				var b *batch
 				var gone *uint64 // counts the exemplars that go nowhere
 				switch {
-				case !ok || skipping && at.Before(led.lanes[shard].skip):
+				case !ok || skipping && (window && led.final(at) || !window && at.Before(led.lanes[shard].skip)):
 				case !keep:
 					n.dropped++
 					gone = &n.exemplarsDropped
@@ -112,9 +116,15 @@ func (s *sheet) deal(led *ledger, now time.Time, oldest int64, exemplars bool, n
 					n.tooOld++
 					gone = &n.exemplarsTooOld
 				default:
-					if b = led.batchFor(shard, at, now); b == nil {
+					if window {
+						b = led.portion(at, s.pairs, !s.begun, s.live-s.column)
+					} else {
+						b = led.batchFor(shard, at, now)
+					}
+					if b == nil {
 						return false
 					}
+					s.begun = true
 					b.add(s.plan, s.slot, t, v, start)
 					n.dealt++
 					n.highest = max(n.highest, t)
@@ -127,25 +137,6 @@ func (s *sheet) deal(led *ledger, now time.Time, oldest int64, exemplars bool, n
 		}
 	}
 	return true
-}
-
-// windowSpread is the number of shards over which a window spreads the series
-// that a run keeps together.
-const windowSpread = 4
-
-// hash decides on the shard of the slot. It never changes for a series within
-// one kind of spans. In a run the series of a metric stay together, which makes
-// requests small. In a window they are as many times more samples as there are
-// entries: so few and large portions would leave some shards without work.
-// Every series on its own would leave none idle, and cost a fifth more bytes, for
-// series next to each other have times, and often values, in common.
-func (s *sheet) hash() uint64 {
-	if s.step.kind == Run {
-		return s.plan.Hash(s.slot)
-	}
-	for s.it.Slot < s.slot && s.it.Next() {
-	}
-	return s.plan.Hash(s.slot) + s.hasher.Hash(&s.it)%windowSpread*0x9e3779b97f4a7c15
 }
 
 // sample is the k-th sample of a slot: the column's own, then the further ones.

@@ -228,12 +228,10 @@ func (e *Endpoint) addTo(a *demand, now time.Time) bool {
 		return false
 	}
 	e.mu.Lock()
-	for i := range e.led.lanes {
-		e.led.lanes[i].each(func(b *batch) {
-			a.samples += b.samples()
-			a.exemplars += len(b.exemplars)
-		})
-	}
+	e.led.each(func(b *batch) {
+		a.samples += b.samples()
+		a.exemplars += len(b.exemplars)
+	})
 	a.shards += len(e.led.lanes)
 	a.segment = e.led.reader.Segment
 	e.mu.Unlock()

@@ -182,6 +182,7 @@ func (e *Endpoint) read(ctx context.Context, sh *sheet) (delivered bool) {
 	switch {
 	case err != nil:
 		e.complain("The log cannot be read; trying again", err)
+		e.wakeShards()
 		if sleep(ctx, readPause, nil) != nil {
 			return false
 		}
@@ -190,6 +191,10 @@ func (e *Endpoint) read(ctx context.Context, sh *sheet) (delivered bool) {
 		if err != nil { // nothing of the step has been dealt
 			e.unread = st
 			e.complain("The log cannot be read; trying again", err)
+			e.mu.Lock()
+			e.led.flush()
+			e.mu.Unlock()
+			e.wakeShards()
 			_ = sleep(ctx, readPause, nil) // ended or not, the caller looks
 			return false
 		}
@@ -309,14 +314,20 @@ func (e *Endpoint) wakeShards() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
+	loose := e.led.takeable() // as many of the shards without work get something
 	for i, w := range e.wakers {
 		ln := &e.led.lanes[i]
-		if e.led.ready(i, now) || ln.filling != nil && !ln.armed {
+		switch {
+		case loose > 0 && ln.sending == nil:
+			loose--
+		case e.led.ready(i, now) || ln.filling != nil && !ln.armed:
 			ln.armed = true
-			select {
-			case w <- struct{}{}:
-			default:
-			}
+		default:
+			continue
+		}
+		select {
+		case w <- struct{}{}:
+		default:
 		}
 	}
 }
@@ -396,11 +407,11 @@ func (e *Endpoint) behind(now time.Time) (samples uint64, age time.Duration) {
 		return 0, 0
 	}
 	oldest := e.readTime.Load()
-	for i := range e.led.lanes {
-		if b := e.led.lanes[i].oldest(); b != nil && len(b.times) > 0 && (oldest == 0 || b.times[0] < oldest) {
+	e.led.each(func(b *batch) {
+		if len(b.times) > 0 && (oldest == 0 || b.times[0] < oldest) {
 			oldest = b.times[0]
 		}
-	}
+	})
 	if oldest == 0 {
 		return samples, 0
 	}

@@ -11,7 +11,8 @@ import (
 // the model test in any order that goroutines could.
 //
 // The rules that all of delivery rests on:
-//   - samples are dealt in ascending order of At, each to the lane of its shard;
+//   - samples are dealt in ascending order of At: those of a run each to the lane
+//     of its shard, those of a window to portions, for which see there;
 //   - a lane is first in, first out, and one batch of it is in work at a time;
 //   - a lane's At is that of the first sample of its oldest unfinished batch,
 //     or the reader's when there is none;
@@ -19,8 +20,9 @@ import (
 //     may have it all or nothing of it, and some remotes refuse a request whole
 //     for one sample that they have: it must not be mixed with others.
 type ledger struct {
-	spans []Span // open, ascending; the last is the one being read; never empty
+	spans []Span // open, ascending, all of one kind; the last is the one being read; never empty
 	lanes []lane
+	portions
 
 	reader At     // everything before it has been dealt; rises
 	passed uint64 // samples in the log before the reader's step, as segments count them
@@ -52,6 +54,7 @@ type lane struct {
 func newLedger(s State, lim limits, now time.Time) *ledger {
 	l := &ledger{spans: append([]Span(nil), s.Spans...), limits: lim, passed: s.Passed}
 	l.lanes = make([]lane, len(s.Ats))
+	l.frontier, l.stored = s.Reader, slices.Clone(s.Open)
 	l.reader = s.Ats[0]
 	for i, a := range s.Ats {
 		l.lanes[i] = lane{skip: a, sent: slices.Clone(s.sentBy(i)), idle: now}
@@ -67,6 +70,8 @@ func newLedger(s State, lim limits, now time.Time) *ledger {
 func (l *ledger) at(i int) At {
 	ln := &l.lanes[i]
 	switch {
+	case len(l.unfinished) > 0:
+		return l.unfinished[0].first
 	case ln.sending != nil:
 		return ln.sending.first
 	case ln.waiting != nil:
@@ -83,6 +88,8 @@ func (l *ledger) at(i int) At {
 func (l *ledger) unpassed(i int) uint64 {
 	ln := &l.lanes[i]
 	switch {
+	case len(l.unfinished) > 0:
+		return l.unfinished[0].passed
 	case ln.sending != nil:
 		return ln.sending.passed
 	case ln.waiting != nil:
@@ -97,9 +104,19 @@ func (l *ledger) unpassed(i int) uint64 {
 func (l *ledger) state() State {
 	l.trim()
 	s := State{Spans: append([]Span(nil), l.spans...), Ats: make([]At, len(l.lanes)), Passed: l.passed}
+	window := l.last().Kind == Window
+	if window {
+		s.Reader, s.Open = l.reader, l.intervals()
+		if l.reader.Before(l.frontier) {
+			s.Reader = l.frontier
+		}
+	}
 	for i := range l.lanes {
 		s.Ats[i] = l.at(i)
 		s.Passed = min(s.Passed, l.unpassed(i))
+		if window {
+			continue
+		}
 		if sent := l.sent(i); len(sent) > 0 {
 			if s.Sent == nil {
 				s.Sent = make([][]At, len(l.lanes))
@@ -156,6 +173,10 @@ func (l *ledger) last() *Span { return &l.spans[len(l.spans)-1] }
 func (l *ledger) mayOpen() bool {
 	begin := l.last().begin()
 	may := true
+	if len(l.unfinished) > 0 && l.unfinished[0].first.Before(begin) {
+		l.flush()
+		return false
+	}
 	for i := range l.lanes {
 		if !l.at(i).Before(begin) {
 			continue
@@ -168,9 +189,22 @@ func (l *ledger) mayOpen() bool {
 
 // moveTo moves the reader forward. Everything before a must have been dealt.
 func (l *ledger) moveTo(a At) {
-	if l.reader.Before(a) {
-		l.reader = a
+	if !l.reader.Before(a) {
+		return
 	}
+	l.reader = a
+	for len(l.stored) > 0 && !a.Before(l.stored[0].End) {
+		l.stored = l.stored[1:]
+	}
+}
+
+// wants says whether something at or before the place, of what is at or after
+// the reader, may have to be dealt.
+func (l *ledger) wants(end At) bool {
+	if l.last().Kind == Window {
+		return !end.Before(l.frontier) || len(l.stored) > 0 && !end.Before(l.stored[0].First)
+	}
+	return slices.ContainsFunc(l.lanes, func(ln lane) bool { return !end.Before(ln.skip) })
 }
 
 // batchFor returns the batch that takes the shard's sample at a, or nil when
@@ -209,7 +243,7 @@ func (l *ledger) enqueue(ln *lane) bool {
 	return true
 }
 
-// ready says whether take would return a batch.
+// ready says whether take would return a batch of the lane's own.
 func (l *ledger) ready(shard int, now time.Time) bool {
 	ln := &l.lanes[shard]
 	if ln.sending != nil {
@@ -220,10 +254,14 @@ func (l *ledger) ready(shard int, now time.Time) bool {
 }
 
 // take returns the lane's oldest batch when it is to be sent now: full, due,
-// or at its deadline. With nil it says in how long to ask again, 0 for never
+// or at its deadline; or a portion. With nil it says in how long to ask again, 0 for never
 // (until something changes).
 func (l *ledger) take(shard int, now time.Time) (*batch, time.Duration) {
 	ln := &l.lanes[shard]
+	if len(l.unfinished) > 0 && ln.sending == nil {
+		ln.sending = l.takePortion()
+		return ln.sending, 0
+	}
 	if !l.ready(shard, now) {
 		if ln.sending == nil && ln.filling != nil {
 			return nil, ln.dueAt.Sub(now)
@@ -238,14 +276,16 @@ func (l *ledger) take(shard int, now time.Time) (*batch, time.Duration) {
 	return ln.sending, 0
 }
 
-// oldest is the lane's oldest batch, nil when it has none.
-func (ln *lane) oldest() (b *batch) {
-	ln.each(func(c *batch) {
-		if b == nil {
-			b = c
+// each calls f with everything that has been dealt and is not final.
+func (l *ledger) each(f func(*batch)) {
+	for i := range l.lanes {
+		l.lanes[i].each(f)
+	}
+	for _, b := range l.unfinished {
+		if !b.taken {
+			f(b)
 		}
-	})
-	return b
+	}
 }
 
 // each calls f with the lane's batches, oldest first.
@@ -265,6 +305,7 @@ func (ln *lane) each(f func(*batch)) {
 // batch must not be used any more.
 func (l *ledger) finished(shard int, now time.Time) {
 	ln := &l.lanes[shard]
+	l.close(ln.sending)
 	l.recycle(ln.sending)
 	ln.sending, ln.idle = nil, now
 	if len(ln.sent) > 0 {
@@ -275,6 +316,7 @@ func (l *ledger) finished(shard int, now time.Time) {
 
 // flush makes everything that has been dealt due.
 func (l *ledger) flush() {
+	l.due = true
 	for i := range l.lanes {
 		l.lanes[i].due = l.lanes[i].filling != nil
 	}
@@ -282,9 +324,7 @@ func (l *ledger) flush() {
 
 // outstanding is the number of samples and exemplars dealt and not final.
 func (l *ledger) outstanding() (n int) {
-	for i := range l.lanes {
-		l.lanes[i].each(func(b *batch) { n += b.len() })
-	}
+	l.each(func(b *batch) { n += b.len() })
 	return n
 }
 
@@ -295,6 +335,9 @@ func (l *ledger) mayReshard() bool { return l.caughtUp() && l.outstanding() == 0
 // caughtUp says whether the reader has passed everything that was final or in
 // work in an earlier life.
 func (l *ledger) caughtUp() bool {
+	if l.reader.Before(l.frontier) {
+		return false
+	}
 	for i := range l.lanes {
 		ln := &l.lanes[i]
 		if n := len(ln.sent); l.reader.Before(ln.skip) || n > 0 && l.reader.Before(ln.sent[n-1]) {

@@ -42,17 +42,17 @@ func TestWhatHindersTheNextSpanIsDue(t *testing.T) {
 		return Span{Window, wal.Pos{Segment: 1, Offset: offset}, wal.Pos{Segment: 1, Offset: offset + 100}, 0}
 	}
 	l := newLedger(State{Spans: []Span{span(100)}, Ats: []At{span(100).begin(), span(100).begin()}}, limits{batch: 10, deadline: time.Hour}, now)
-	l.batchFor(0, span(100).begin(), now).slots = []uint16{0}
-	if !l.mayOpen() || l.ready(0, now) {
+	l.portion(span(100).begin(), []uint64{1}, true, 1).slots = []uint16{0}
+	if !l.mayOpen() || l.takeable() > 0 {
 		t.Fatal("the second window waits for the first")
 	}
 	l.open(span(200))
-	l.batchFor(1, span(200).begin(), now).slots = []uint16{0}
+	l.portion(span(200).begin(), []uint64{2}, true, 1).slots = []uint16{0, 0}
 	if l.mayOpen() {
 		t.Error("the third window does not wait for the first")
 	}
-	if !l.ready(0, now) || l.ready(1, now) {
-		t.Error("what is due is not the first window's batch, or not that alone")
+	if l.takeable() != 1 {
+		t.Error("what is due cannot be taken")
 	}
 	l.take(0, now)
 	l.finished(0, now)

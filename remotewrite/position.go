@@ -67,6 +67,12 @@ func (a At) after() At {
 	return a
 }
 
+// step is the place before everything in a's step.
+func (a At) step() At { return At{Segment: a.Segment, Span: a.Span, Step: a.Step} }
+
+// slot is the place before everything of a's slot in its step.
+func (a At) slot() At { return At{Segment: a.Segment, Span: a.Span, Step: a.Step, Slot: a.Slot} }
+
 // begin is the place before everything in the span.
 func (s Span) begin() At { return At{Segment: s.Start.Segment, Span: s.Start.Offset} }
 
@@ -77,17 +83,22 @@ func (s Span) holds(a At) bool { return a.Segment == s.Start.Segment && a.Span =
 type State struct {
 	Spans  []Span // open, ascending; the last is the one being read
 	Ats    []At   // per shard: everything of the shard before it is final; in one of the spans
-	Sent   [][]At // per shard: ends of batches that are not final and were in work, ascending; empty: there are none
+	Sent   [][]At // of runs, per shard: ends of batches that are not final and were in work, ascending; empty: there are none
 	Passed uint64 // samples in the log before the lowest position, as segments count them
+
+	Reader At         // of windows: what is before it and not in Open is final
+	Open   []Interval // of windows, ascending
 }
 
-// Versions of a state. The first one chose the shards of a window as those of a
-// run are chosen. Where there is no window and nothing in work, it is what is
-// written, so that older releases can read it. 2 is that of Progress.
+// Versions of a state. Up to 4 the samples of a window belonged to shards; what
+// such a state says of windows is not used. Where there is no window and
+// nothing in work, the first one is what is written, so that older releases
+// can read it. 2 is that of Progress.
 const (
 	stateVersion       = 1
-	stateVersionWindow = 3
+	stateVersionWindow = 3 // only read
 	stateVersionSent   = 4
+	stateVersionOpen   = 5
 )
 
 var errState = errors.New("malformed state")
@@ -103,14 +114,15 @@ func (s *State) Low() wal.Pos {
 // AppendTo appends the state's encoding: the version, then uvarints: passed;
 // number of spans, each kind, segment, start, end, before; number of shards, each
 // number of its span, step, slot, nth; of version 4 then of each shard the number
-// of ends, and these in the same way.
+// of ends, and these in the same way; of version 5 then the reader's place, the
+// number of intervals, and each one's first place, end and whether it was sent.
 func (s *State) AppendTo(dst []byte) []byte {
 	version := byte(stateVersion)
 	switch {
+	case s.hasWindow():
+		version = stateVersionOpen
 	case len(s.Sent) > 0:
 		version = stateVersionSent
-	case s.hasWindow():
-		version = stateVersionWindow
 	}
 	dst = append(dst, version)
 	dst = binary.AppendUvarint(dst, s.Passed)
@@ -125,6 +137,19 @@ func (s *State) AppendTo(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s.Ats)))
 	for _, a := range s.Ats {
 		dst = s.appendAt(dst, a)
+	}
+	if version == stateVersionOpen {
+		dst = s.appendAt(dst, s.Reader)
+		dst = binary.AppendUvarint(dst, uint64(len(s.Open)))
+		for _, in := range s.Open {
+			dst = s.appendAt(s.appendAt(dst, in.First), in.End)
+			sent := byte(0)
+			if in.Sent {
+				sent = 1
+			}
+			dst = append(dst, sent)
+		}
+		return dst
 	}
 	for _, ends := range s.Sent {
 		dst = binary.AppendUvarint(dst, uint64(len(ends)))
@@ -159,7 +184,7 @@ func (s *State) sentBy(shard int) []At {
 func (s *State) Decode(b []byte) error {
 	r := fields{rest: b}
 	version := r.byte()
-	if r.err == nil && version != stateVersion && version != stateVersionWindow && version != stateVersionSent {
+	if r.err == nil && (version < stateVersion || version == progressVersion || version > stateVersionOpen) {
 		return fmt.Errorf("decode state: version %d is not known", version)
 	}
 	var d State
@@ -183,6 +208,22 @@ func (s *State) Decode(b []byte) error {
 		r.err = cmp.Or(r.err, errState)
 	}
 	d.Ats = r.ats(d.Spans)
+	if version == stateVersionOpen {
+		d.Reader = r.at(d.Spans)
+		for n := r.count(9); n > 0 && r.err == nil; n-- {
+			in := Interval{First: r.at(d.Spans), End: r.at(d.Spans), Sent: r.byte() != 0}
+			if !in.First.Before(in.End) || d.Reader.Before(in.End) {
+				r.err = cmp.Or(r.err, errState)
+			}
+			if k := len(d.Open); k > 0 && in.First.Before(d.Open[k-1].End) {
+				r.err = cmp.Or(r.err, errState)
+			}
+			d.Open = append(d.Open, in)
+		}
+		if slices.ContainsFunc(d.Spans, func(sp Span) bool { return sp.Kind != Window }) {
+			r.err = cmp.Or(r.err, errState)
+		}
+	}
 	if version == stateVersionSent {
 		for range d.Ats {
 			d.Sent = append(d.Sent, r.ats(d.Spans))
@@ -194,7 +235,7 @@ func (s *State) Decode(b []byte) error {
 	if r.err != nil {
 		return fmt.Errorf("decode state: %w", r.err)
 	}
-	if version == stateVersion && d.hasWindow() {
+	if version != stateVersionOpen && d.hasWindow() {
 		d.repeat()
 	}
 	*s = d
@@ -205,12 +246,22 @@ func (s *State) hasWindow() bool {
 	return slices.ContainsFunc(s.Spans, func(sp Span) bool { return sp.Kind == Window })
 }
 
-// repeat moves every shard back to the lowest place, when it is not known which
-// series each of them has had.
+// repeat has everything from the lowest place on delivered again, in the spans
+// of one kind that are left: those behind them are divided anew.
 func (s *State) repeat() {
 	low := slices.MinFunc(s.Ats, At.Compare)
 	for i := range s.Ats {
 		s.Ats[i] = low
+	}
+	s.Sent = nil
+	for len(s.Spans) > 1 && !s.Spans[0].holds(low) {
+		s.Spans = s.Spans[1:]
+	}
+	if i := slices.IndexFunc(s.Spans, func(sp Span) bool { return sp.Kind != s.Spans[0].Kind }); i >= 0 {
+		s.Spans = s.Spans[:i]
+	}
+	if s.hasWindow() {
+		s.Reader = low
 	}
 }
 
@@ -247,17 +298,22 @@ func (f *fields) uint(limit uint64) uint64 {
 // ats takes a number of places, and these, which are in the spans.
 func (f *fields) ats(spans []Span) (all []At) {
 	for n := f.count(4); n > 0 && f.err == nil; n-- {
-		number := f.uint(uint64(len(spans) - 1))
-		if f.err != nil {
-			break
-		}
-		a := spans[number].begin()
-		a.Step = uint32(f.uint(math.MaxUint32))
-		a.Slot = uint16(f.uint(math.MaxUint16))
-		a.Nth = uint32(f.uint(math.MaxUint32))
-		all = append(all, a)
+		all = append(all, f.at(spans))
 	}
 	return all
+}
+
+// at takes a place, which is in one of the spans.
+func (f *fields) at(spans []Span) (a At) {
+	number := f.uint(uint64(max(1, len(spans)) - 1))
+	if f.err != nil {
+		return At{}
+	}
+	a = spans[number].begin()
+	a.Step = uint32(f.uint(math.MaxUint32))
+	a.Slot = uint16(f.uint(math.MaxUint16))
+	a.Nth = uint32(f.uint(math.MaxUint32))
+	return a
 }
 
 // count takes a number of elements that are at least size bytes long each.

@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"encoding/binary"
 	"math"
 	"reflect"
 	"slices"
@@ -9,47 +10,54 @@ import (
 	"promagent/wal"
 )
 
+// exampleState is one of runs.
 func exampleState() State {
-	run := Span{Run, wal.Pos{Segment: 3, Offset: 48}, wal.Pos{Segment: 3, Offset: 9000}, 77}
-	win := Span{Window, wal.Pos{Segment: 4, Offset: 48}, wal.Pos{Segment: 4, Offset: math.MaxUint32}, 1 << 40}
-	a, b := run.begin(), win.begin()
+	first := Span{Run, wal.Pos{Segment: 3, Offset: 48}, wal.Pos{Segment: 3, Offset: 9000}, 77}
+	second := Span{Run, wal.Pos{Segment: 4, Offset: 48}, wal.Pos{Segment: 4, Offset: math.MaxUint32}, 1 << 40}
+	a, b := first.begin(), second.begin()
 	a.Step, a.Slot, a.Nth = 700, 1023, nth(0, 1)
 	b.Step, b.Slot, b.Nth = 5, 7, nth(15, 2)
-	return State{Spans: []Span{run, win}, Ats: []At{a, b, win.begin()}, Passed: 1 << 40}
+	return State{Spans: []Span{first, second}, Ats: []At{a, b, second.begin()}, Passed: 1 << 40}
+}
+
+// windowState is one of windows, of which a request of the first is at work
+// still, and the reader is in the second.
+func windowState() State {
+	s := exampleState()
+	for i := range s.Spans {
+		s.Spans[i].Kind = Window
+	}
+	low, next, reader := s.Ats[0], s.Ats[1], s.Ats[1]
+	reader.Slot = 9
+	s.Ats = []At{low, low, low}
+	s.Reader = reader
+	s.Open = []Interval{{low, Span.begin(s.Spans[1]), true}, {Span.begin(s.Spans[1]), next, false}, {next, next.after(), true}}
+	return s
 }
 
 func TestStateSurvivesItsEncoding(t *testing.T) {
-	want := exampleState()
-	var got State
-	if err := got.Decode(want.AppendTo(nil)); err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	if got.Low() != want.Spans[0].Start {
-		t.Errorf("low %v, want the start of the oldest span", got.Low())
-	}
-}
-
-func TestWhatWasInWorkSurvivesTheEncoding(t *testing.T) {
-	want := exampleState()
-	end := want.Ats[1]
+	inWork := exampleState()
+	end := inWork.Ats[1]
 	end.Slot++
 	later := end
 	later.Step++
-	want.Sent = [][]At{nil, {end, later}, nil}
-	var got State
-	if err := got.Decode(want.AppendTo(nil)); err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	enc := want.AppendTo(nil)
-	for n := range enc {
-		if err := new(State).Decode(enc[:n]); err == nil {
-			t.Errorf("the first %d bytes of %d were accepted", n, len(enc))
+	inWork.Sent = [][]At{nil, {end, later}, nil}
+	for name, want := range map[string]State{"runs": exampleState(), "in work": inWork, "windows": windowState()} {
+		var got State
+		enc := want.AppendTo(nil)
+		if err := got.Decode(enc); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %+v, want %+v", name, got, want)
+		}
+		if got.Low() != want.Spans[0].Start {
+			t.Errorf("%s: low %v, want the start of the oldest span", name, got.Low())
+		}
+		for n := range enc {
+			if err := new(State).Decode(enc[:n]); err == nil {
+				t.Errorf("%s: the first %d bytes of %d were accepted", name, n, len(enc))
+			}
 		}
 	}
 }
@@ -57,46 +65,92 @@ func TestWhatWasInWorkSurvivesTheEncoding(t *testing.T) {
 func TestStateThatCannotBeWalkedIsRefused(t *testing.T) {
 	whole := exampleState()
 	enc := whole.AppendTo(nil)
-	for n := range enc {
-		var s State
-		if err := s.Decode(enc[:n]); err == nil {
-			t.Errorf("the first %d bytes of %d were accepted", n, len(enc))
-		}
+	broken := func(change func(*State)) State {
+		s := windowState()
+		change(&s)
+		return s
 	}
 	for name, s := range map[string]State{
-		"no spans":       {Ats: []At{{}}},
-		"no shards":      {Spans: whole.Spans},
-		"unknown kind":   {Spans: []Span{{Kind: 9}}, Ats: []At{{}}},
-		"not ascending":  {Spans: []Span{whole.Spans[1], whole.Spans[0]}, Ats: []At{whole.Spans[0].begin()}},
-		"end before its": {Spans: []Span{{Run, wal.Pos{Segment: 1, Offset: 9}, wal.Pos{Segment: 1, Offset: 8}, 0}}, Ats: []At{{}}},
+		"no spans":                               {Ats: []At{{}}},
+		"no shards":                              {Spans: whole.Spans},
+		"unknown kind":                           {Spans: []Span{{Kind: 9}}, Ats: []At{{}}},
+		"not ascending":                          {Spans: []Span{whole.Spans[1], whole.Spans[0]}, Ats: []At{whole.Spans[0].begin()}},
+		"an interval that ends before it begins": broken(func(s *State) { s.Open[0].First, s.Open[0].End = s.Open[0].End, s.Open[0].First }),
+		"intervals that overlap":                 broken(func(s *State) { s.Open[1].First = s.Open[0].First }),
+		"an interval behind the reader":          broken(func(s *State) { s.Open[2].End = s.Reader.after() }),
+		"a run among windows":                    broken(func(s *State) { s.Spans[0].Kind = Run }),
+		"end before its":                         {Spans: []Span{{Run, wal.Pos{Segment: 1, Offset: 9}, wal.Pos{Segment: 1, Offset: 8}, 0}}, Ats: []At{{}}},
 	} {
 		var d State
 		if err := d.Decode(s.AppendTo(nil)); err == nil {
 			t.Errorf("%s: accepted as %+v", name, d)
 		}
 	}
-	if err := new(State).Decode(append([]byte{stateVersionSent + 1}, enc[1:]...)); err == nil {
+	if err := new(State).Decode(append([]byte{stateVersionOpen + 1}, enc[1:]...)); err == nil {
 		t.Error("an unknown version was accepted")
 	}
 }
 
-// Releases that chose the shards of a window in another way leave a state that
+// olderState is a state as older releases wrote it.
+func olderState(version byte, s State) []byte {
+	b := binary.AppendUvarint([]byte{version}, s.Passed)
+	b = binary.AppendUvarint(b, uint64(len(s.Spans)))
+	for _, sp := range s.Spans {
+		b = append(b, byte(sp.Kind))
+		for _, n := range []uint64{sp.Start.Segment, uint64(sp.Start.Offset), uint64(sp.End.Offset), sp.Before} {
+			b = binary.AppendUvarint(b, n)
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.Ats)))
+	for _, at := range s.Ats {
+		b = s.appendAt(b, at)
+	}
+	for _, ends := range s.Sent {
+		b = binary.AppendUvarint(b, uint64(len(ends)))
+		for _, at := range ends {
+			b = s.appendAt(b, at)
+		}
+	}
+	return b
+}
+
+// Releases in which shards had their own series of a window leave a state that
 // tells a shard's place, and not which series the shard has had.
 func TestAWindowOfAnOlderReleaseIsRepeated(t *testing.T) {
-	want := exampleState()
-	enc := want.AppendTo(nil)
-	enc[0] = stateVersion
-	var got State
-	if err := got.Decode(enc); err != nil {
-		t.Fatal(err)
-	}
-	want.Ats = []At{want.Ats[0], want.Ats[0], want.Ats[0]}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
+	s := exampleState()
+	s.Spans[1].Kind = Window
+	run, low, high := s.Ats[0], s.Ats[2], s.Ats[1]
+	for name, tc := range map[string]struct {
+		version byte
+		ats     []At
+		sent    [][]At
+		want    State
+	}{
+		"a run that is not final before it": {
+			stateVersion, []At{run, high, low}, nil,
+			State{Spans: s.Spans[:1], Ats: []At{run, run, run}},
+		},
+		"alone": {
+			stateVersionWindow, []At{high, low}, nil,
+			State{Spans: s.Spans[1:], Ats: []At{low, low}, Reader: low},
+		},
+		"with requests in work": {
+			stateVersionSent, []At{high, low}, [][]At{{high.after()}, nil},
+			State{Spans: s.Spans[1:], Ats: []At{low, low}, Reader: low},
+		},
+	} {
+		tc.want.Passed = s.Passed
+		var got State
+		if err := got.Decode(olderState(tc.version, State{Spans: s.Spans, Ats: tc.ats, Sent: tc.sent, Passed: s.Passed})); err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if !reflect.DeepEqual(got, tc.want) {
+			t.Errorf("%s: got %+v, want %+v", name, got, tc.want)
+		}
 	}
 
-	runs := State{Spans: want.Spans[:1], Ats: []At{want.Ats[0], want.Spans[0].begin()}, Passed: 5}
-	enc = runs.AppendTo(nil)
+	runs := State{Spans: s.Spans[:1], Ats: []At{run, s.Spans[0].begin()}, Passed: 5}
+	var got State
+	enc := runs.AppendTo(nil)
 	if enc[0] != stateVersion {
 		t.Errorf("version %d without a window; older releases read %d", enc[0], stateVersion)
 	}

@@ -191,9 +191,16 @@ func (e *Endpoint) giveUp(shard int) {
 // toFlush is how many samples and exemplars shards that are at work have before them. e.mu
 // is held.
 func (e *Endpoint) toFlush() (n int) {
+	working := false
 	for i := range e.led.lanes {
 		if !e.givenUp[i] {
+			working = true
 			e.led.lanes[i].each(func(b *batch) { n += b.len() })
+		}
+	}
+	for _, b := range e.led.unfinished {
+		if working && !b.taken {
+			n += b.len()
 		}
 	}
 	return n

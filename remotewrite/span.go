@@ -25,6 +25,7 @@ const (
 // entries per block make the labels a small part of them; the time is short
 // enough for a receiver whose own limit is an hour to take two windows in any order.
 type extent struct {
+	most    int // entries of a block: no more than a request has samples, which is a series' then
 	blocks  map[record.BlockID]*blockExtent
 	entries int
 	samples uint64
@@ -45,7 +46,7 @@ func (x *extent) take(e record.Entry) bool {
 	if b == nil {
 		b = &blockExtent{}
 	}
-	if x.entries == maxWindow || e.Time > x.first+maxWindowMillis || b.entries == maxWindowBlock ||
+	if x.entries == maxWindow || e.Time > x.first+maxWindowMillis || b.entries == x.most ||
 		b.entries >= minWindowBlock && (x.samples >= windowSamples || b.samples >= windowStep) {
 		return false
 	}

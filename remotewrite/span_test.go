@@ -25,7 +25,7 @@ func TestAWindowTakesWhatFillsRequestsAndNoMore(t *testing.T) {
 		{"very many blocks: the entries", 4096, 1, 1_000, 4},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			var x extent
+			x := extent{most: maxWindowBlock}
 			n := 0
 			for i := int64(0); ; i++ {
 				e := record.Entry{

@@ -101,8 +101,16 @@ func newWalk(src source, led *ledger, mu sync.Locker) *walk {
 }
 
 // advance yields the next step. Data older than since, ms, is a backlog, to
-// be grouped. The loss, when there is one, precedes the step.
+// be grouped. The loss, when there is one, precedes the step. Without a step
+// what has been dealt of a window is made due.
 func (w *walk) advance(since int64) (st step, v verdict, gone lost, err error) {
+	defer func() {
+		if v != stepped {
+			w.mu.Lock()
+			w.led.due = true
+			w.mu.Unlock()
+		}
+	}()
 	for {
 		for len(w.steps) > 0 {
 			st, w.steps = w.steps[0], w.steps[1:]
@@ -135,11 +143,9 @@ func (w *walk) enter(st step) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	end := At{w.span.Start.Segment, w.span.Start.Offset, st.number, math.MaxUint16, math.MaxUint32}
-	for i := range w.led.lanes {
-		if !end.Before(w.led.lanes[i].skip) {
-			w.led.moveTo(st.place(w.span))
-			return true
-		}
+	if w.led.wants(end) {
+		w.led.moveTo(st.place(w.span))
+		return true
 	}
 	w.leave(st)
 	return false
@@ -326,7 +332,9 @@ func (w *walk) mayChange(kind Kind) bool {
 // one, and in which order they can be delivered.
 func (w *walk) plan() error {
 	segment := w.ahead[0].Pos.Segment
-	var x extent
+	w.mu.Lock()
+	x := extent{most: min(max(w.led.limits.batch, minWindowBlock), maxWindowBlock)}
+	w.mu.Unlock()
 	n := 0
 	for {
 		for n < len(w.ahead) && w.ahead[n].Pos.Segment == segment && x.take(w.ahead[n]) {

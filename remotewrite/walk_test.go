@@ -83,35 +83,3 @@ func TestRunInPlaceOfAPlannedWindowEndsWithItsSegment(t *testing.T) {
 		t.Errorf("open spans %v, %d samples passed, want one and %d", led.spans, led.passed, log.count)
 	}
 }
-
-// States of releases that did not finish a run before a window have both.
-func TestStoredWindowWaitsForTheRunBeforeIt(t *testing.T) {
-	run := Span{Run, wal.Pos{Segment: 1, Offset: 68}, wal.Pos{Segment: 1, Offset: 118}, 0}
-	window := Span{Window, run.End, wal.Pos{Segment: 1, Offset: 168}, 1}
-	log := modelLog{perCall: 100}
-	log.roll()
-	log.active().size = window.End.Offset
-	for i, sp := range []Span{run, window} {
-		log.active().entries = append(log.active().entries, modelEntry{Entry: modelHeader(sp.Start, int64(i), 1, 48)})
-		log.count++
-	}
-	now := time.Now()
-	led := newLedger(State{Spans: []Span{run, window}, Ats: []At{run.begin(), run.begin()}}, limits{batch: 10, deadline: time.Hour}, now)
-	w := newWalk(&log, led, &sync.Mutex{})
-	st, v, _, err := w.advance(0)
-	if v != stepped || err != nil {
-		t.Fatalf("verdict %d, %v", v, err)
-	}
-	led.batchFor(0, st.place(run), now).slots = []uint16{0}
-	w.leave(st)
-	for range 2 {
-		if _, v, _, _ := w.advance(0); v != blocked {
-			t.Fatalf("verdict %d while the run is not final", v)
-		}
-		led.take(0, now) // it is due
-	}
-	led.finished(0, now)
-	if st, v, _, _ := w.advance(0); v != stepped || st.kind != Window {
-		t.Errorf("verdict %d, kind %d", v, st.kind)
-	}
-}

@@ -13,12 +13,11 @@ type batch struct {
 	passed uint64 // samples in the log before the step of the first sample
 
 	// Of a window, see portions:
-	taken bool     // by a shard
-	sent  bool     // it has been in work, in this life or in an earlier one
-	until At       // where the stored interval ends that it is in, for what follows may be final; zero: it is in none
-	step  At       // of the last sample
-	after []*batch // that must be final first
-	pairs []uint64 // of its steps that it is the newest of
+	taken   bool     // by a shard
+	sent    bool     // it has been in work, in this life or in an earlier one
+	until   At       // where the stored interval ends that it is in, for what follows may be final; zero: it is in none
+	after   []*batch // that must be final first
+	metrics []uint64 // that appear in it, some of them more than once
 
 	parts     []batchPart
 	slots     []uint16
@@ -75,7 +74,7 @@ func (b *batch) reset() {
 	clear(b.parts)
 	clear(b.exemplars)
 	*b = batch{
-		after: b.after[:0], pairs: b.pairs[:0],
+		after: b.after[:0], metrics: b.metrics[:0],
 		parts: b.parts[:0], slots: b.slots[:0], times: b.times[:0], values: b.values[:0],
 		starts: b.starts[:0], exemplars: b.exemplars[:0],
 	}

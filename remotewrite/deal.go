@@ -22,8 +22,7 @@ type sheet struct {
 
 	slot, column, k int // the next sample
 
-	pairs []uint64 // of job and instance, as traits has them; of a window
-	begun bool     // of a window: a sample of the slot has been dealt
+	begun bool // a sample of the slot has been dealt
 }
 
 // column is one entry's part. The slices that the part did not have are empty.
@@ -55,9 +54,6 @@ func (s *sheet) load(src source, st step, at At, plan func(*template.Block) wire
 	err = src.LoadEach(st.entries, func(i int, p *template.Part, t int64) error {
 		if s.plan.Block == nil {
 			s.plan, s.slots = plan(p.Block), p.Block.Len()
-			if st.kind == Window {
-				s.pairs = traitsOf(p.Block).pairs
-			}
 		}
 		if s.live == len(s.columns) {
 			s.columns = append(s.columns, column{})
@@ -95,10 +91,8 @@ func (s *sheet) deal(led *ledger, now time.Time, oldest int64, exemplars bool, n
 	}
 	for ; s.slot < s.slots; s.slot, s.column, s.k, s.begun = s.slot+1, 0, 0, false {
 		keep := s.plan.Keep(s.slot)
-		shard := 0
-		if !window { // which never changes for a series: the series of a metric stay together
-			shard = int(s.plan.Hash(s.slot) % uint64(len(led.lanes)))
-		}
+		metric := s.plan.Hash(s.slot)
+		shard := int(metric % uint64(len(led.lanes))) // of a run
 		for ; s.column < s.live; s.column, s.k = s.column+1, 0 {
 			c := &s.columns[s.column]
 			for more := true; more; s.k++ {
@@ -117,7 +111,7 @@ func (s *sheet) deal(led *ledger, now time.Time, oldest int64, exemplars bool, n
 					gone = &n.exemplarsTooOld
 				default:
 					if window {
-						b = led.portion(at, s.pairs, !s.begun, s.live-s.column)
+						b = led.portion(at, metric, !s.begun, s.live-s.column)
 					} else {
 						b = led.batchFor(shard, at, now)
 					}

@@ -42,12 +42,12 @@ func TestWhatHindersTheNextSpanIsDue(t *testing.T) {
 		return Span{Window, wal.Pos{Segment: 1, Offset: offset}, wal.Pos{Segment: 1, Offset: offset + 100}, 0}
 	}
 	l := newLedger(State{Spans: []Span{span(100)}, Ats: []At{span(100).begin(), span(100).begin()}}, limits{batch: 10, deadline: time.Hour}, now)
-	l.portion(span(100).begin(), []uint64{1}, true, 1).slots = []uint16{0}
+	l.portion(span(100).begin(), 1, true, 1).slots = []uint16{0}
 	if !l.mayOpen() || l.takeable() > 0 {
 		t.Fatal("the second window waits for the first")
 	}
 	l.open(span(200))
-	l.portion(span(200).begin(), []uint64{2}, true, 1).slots = []uint16{0, 0}
+	l.portion(span(200).begin(), 2, true, 1).slots = []uint16{0, 0}
 	if l.mayOpen() {
 		t.Error("the third window does not wait for the first")
 	}

@@ -9,20 +9,25 @@ import "slices"
 //   - within a step the slots are different series, so that portions that are
 //     cut where a slot begins may be sent at the same time;
 //   - a portion that goes on in the middle of a slot comes after the one before;
-//   - series that two steps may have in common have a pair of job and instance
-//     in common: a portion comes after all those of earlier steps with such a pair.
+//   - a series may be in several steps, as its target gets new blocks and windows
+//     follow each other: a portion comes after all those of earlier steps that
+//     have a metric of its target in common with it.
 type portions struct {
 	unfinished []*batch // dealt and not final, ascending
 	growing    bool     // the last one of unfinished takes further samples
 	due        bool     // it may be taken all the same
-
-	step   At                  // that is being dealt
-	after  []*batch            // what the step's portions come after
-	byPair map[uint64][]*batch // of unfinished: those of the newest step of the pair; anyPair: of steps whose pairs are not known
+	metrics    map[uint64]*appearance
 
 	// Of an earlier life: what is before the frontier and not in stored is final.
 	frontier At
 	stored   []Interval // ascending, not dealt again yet
+}
+
+// appearance is where a metric of a target is among the unfinished portions.
+type appearance struct {
+	step   At       // the newest that has it
+	latest []*batch // those of that step
+	before []*batch // those of the step before: each of latest comes after them, and they after the ones of earlier steps
 }
 
 // Interval is a stretch of the delivery sequence of a window that is not final.
@@ -31,15 +36,11 @@ type Interval struct {
 	Sent       bool // it is a request that has been in work, and must not be mixed with others
 }
 
-// anyPair stands for all pairs of job and instance. Where it is a pair's hash,
-// portions come after others without need.
-const anyPair = 0
-
 // portion returns the batch that takes the sample at a of a window, or nil when
-// so many wait for a shard that there is no room. The sample is of a step with
-// the given pairs; first says whether it is the first of n that follow of its slot. The
-// caller adds the sample at once.
-func (l *ledger) portion(a At, pairs []uint64, first bool, n int) *batch {
+// so many wait for a shard that there is no room. metric is the hash of its
+// metric, job and instance; first says whether it is the first of n that follow of
+// its slot. The caller adds the sample at once.
+func (l *ledger) portion(a At, metric uint64, first bool, n int) *batch {
 	var until At
 	sent := false
 	if in := l.storedAt(a); in != nil {
@@ -56,9 +57,6 @@ func (l *ledger) portion(a At, pairs []uint64, first bool, n int) *batch {
 			b = nil
 		}
 	}
-	if step := a.step(); step != l.step {
-		l.enter(step, pairs)
-	}
 	if b == nil {
 		b = l.newBatch()
 		b.first, b.passed, b.until, b.sent = a, l.passed, until, sent
@@ -68,50 +66,36 @@ func (l *ledger) portion(a At, pairs []uint64, first bool, n int) *batch {
 		l.unfinished = append(l.unfinished, b)
 		l.growing, l.due = true, false
 	}
-	if b.step != l.step {
-		b.step = l.step
-		for _, o := range l.after {
-			if o != b && !slices.Contains(b.after, o) {
-				b.after = append(b.after, o)
-			}
-		}
-		if pairs == nil {
-			pairs = []uint64{anyPair}
-		}
-		for _, p := range pairs {
-			if all := l.byPair[p]; len(all) == 0 || all[len(all)-1] != b {
-				l.byPair[p] = append(all, b)
-				b.pairs = append(b.pairs, p)
-			}
-		}
+	if k := len(b.metrics); k == 0 || b.metrics[k-1] != metric || b.end.step() != a.step() {
+		l.appear(b, metric, a.step())
 	}
 	b.end = a.after()
 	l.moveTo(b.end)
 	return b
 }
 
-// enter notes what the portions of a step come after. Those of the newest step
-// of a pair are enough, for they come after the ones before.
-func (l *ledger) enter(step At, pairs []uint64) {
-	l.step = step
-	l.after = l.after[:0]
-	if l.byPair == nil {
-		l.byPair = map[uint64][]*batch{}
+// appear notes that b has samples of the metric in the step.
+func (l *ledger) appear(b *batch, metric uint64, step At) {
+	if l.metrics == nil {
+		l.metrics = map[uint64]*appearance{}
 	}
-	if pairs == nil {
-		l.after = append(l.after, l.unfinished...)
-		clear(l.byPair)
-		return
+	m := l.metrics[metric]
+	if m == nil {
+		m = &appearance{step: step}
+		l.metrics[metric] = m
 	}
-	l.after = append(l.after, l.byPair[anyPair]...)
-	for _, p := range pairs {
-		for _, b := range l.byPair[p] {
-			if !slices.Contains(l.after, b) {
-				l.after = append(l.after, b)
-			}
+	if m.step != step {
+		m.step, m.before, m.latest = step, m.latest, m.before[:0]
+	}
+	for _, o := range m.before {
+		if o != b && !slices.Contains(b.after, o) {
+			b.after = append(b.after, o)
 		}
-		delete(l.byPair, p)
 	}
+	if k := len(m.latest); k == 0 || m.latest[k-1] != b {
+		m.latest = append(m.latest, b)
+	}
+	b.metrics = append(b.metrics, metric)
 }
 
 // room is the number of portions that may wait for a shard, so that those that
@@ -169,12 +153,14 @@ func (l *ledger) close(b *batch) {
 	for _, o := range l.unfinished {
 		o.after = slices.DeleteFunc(o.after, is)
 	}
-	l.after = slices.DeleteFunc(l.after, is)
-	for _, p := range b.pairs {
-		if all := slices.DeleteFunc(l.byPair[p], is); len(all) > 0 {
-			l.byPair[p] = all
-		} else {
-			delete(l.byPair, p)
+	for _, h := range b.metrics {
+		m := l.metrics[h]
+		if m == nil { // b had it twice
+			continue
+		}
+		m.latest, m.before = slices.DeleteFunc(m.latest, is), slices.DeleteFunc(m.before, is)
+		if len(m.latest)+len(m.before) == 0 {
+			delete(l.metrics, h)
 		}
 	}
 }

@@ -19,11 +19,11 @@ type batch struct {
 	after   []*batch // that must be final first
 	metrics []uint64 // that appear in it, some of them more than once
 
-	parts     []batchPart
-	slots     []uint16
-	times     []int64 // ms
-	values    []float64
-	starts    []int64 // empty, or by sample; 0: unknown
+	from   int64 // time of the first sample, ms
+	parts  []batchPart
+	slots  []uint16
+	frozen bool // there are no columns
+	columns
 	exemplars []batchExemplar
 }
 
@@ -58,6 +58,9 @@ func (b *batch) add(plan wire.BlockPlan, slot int, t int64, v float64, start int
 	if start != 0 || len(b.starts) > 0 {
 		b.starts = append(b.starts, start)
 	}
+	if len(b.slots) == 0 {
+		b.from = t
+	}
 	b.slots = append(b.slots, uint16(slot))
 	b.times = append(b.times, t)
 	b.values = append(b.values, v)
@@ -69,14 +72,16 @@ func (b *batch) addExemplar(x template.Extra) {
 	b.exemplars = append(b.exemplars, batchExemplar{len(b.slots) - 1, x})
 }
 
-// reset empties the batch and keeps its memory, but not the plans.
+// isPortion says whether the batch is of a window.
+func (b *batch) isPortion() bool { return len(b.metrics) > 0 }
+
+// reset empties the batch and keeps its memory, but not the plans and the columns.
 func (b *batch) reset() {
 	clear(b.parts)
 	clear(b.exemplars)
 	*b = batch{
 		after: b.after[:0], metrics: b.metrics[:0],
-		parts: b.parts[:0], slots: b.slots[:0], times: b.times[:0], values: b.values[:0],
-		starts: b.starts[:0], exemplars: b.exemplars[:0],
+		parts: b.parts[:0], slots: b.slots[:0], exemplars: b.exemplars[:0],
 	}
 }
 

@@ -408,8 +408,8 @@ func (e *Endpoint) behind(now time.Time) (samples uint64, age time.Duration) {
 	}
 	oldest := e.readTime.Load()
 	e.led.each(func(b *batch) {
-		if len(b.times) > 0 && (oldest == 0 || b.times[0] < oldest) {
-			oldest = b.times[0]
+		if b.samples() > 0 && (oldest == 0 || b.from < oldest) {
+			oldest = b.from
 		}
 	})
 	if oldest == 0 {

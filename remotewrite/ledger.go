@@ -27,8 +27,9 @@ type ledger struct {
 	reader At     // everything before it has been dealt; rises
 	passed uint64 // samples in the log before the reader's step, as segments count them
 
-	limits limits
-	pool   []*batch
+	limits  limits
+	pool    []*batch
+	columns []columns
 }
 
 // limits are the sizes that a ledger respects. They may change at any time.
@@ -356,19 +357,26 @@ func (l *ledger) reshard(n int, now time.Time) {
 	if len(l.pool) > n {
 		l.pool = slices.Clone(l.pool[:n])
 	}
+	if len(l.columns) > n {
+		l.columns = slices.Clone(l.columns[:n])
+	}
 	l.trim()
 }
 
 func (l *ledger) newBatch() *batch {
+	b := &batch{}
 	if n := len(l.pool); n > 0 {
-		b := l.pool[n-1]
+		b = l.pool[n-1]
 		l.pool = l.pool[:n-1]
-		return b
+	} else {
+		b.slots = make([]uint16, 0, min(l.limits.batch, startColumns))
 	}
-	return &batch{}
+	b.columns = l.newColumns()
+	return b
 }
 
 func (l *ledger) recycle(b *batch) {
+	l.keep(b.columns)
 	if len(l.pool) < len(l.lanes) {
 		b.reset()
 		l.pool = append(l.pool, b)

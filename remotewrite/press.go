@@ -64,13 +64,17 @@ func (pr *press) encode(b *batch, p part, oldest int64) (samples, exemplars, too
 	return samples, exemplars, tooOld
 }
 
-// pack compresses what has been encoded. The bytes are the press's.
-func (pr *press) pack() []byte {
+// pack compresses what has been encoded. The bytes are the press's. thrifty takes
+// two thirds more time for 9% less of a backlog, and next to nothing less
+// of live data.
+func (pr *press) pack(thrifty bool) []byte {
 	raw := pr.encoder.Request()
 	if n := s2.MaxEncodedLen(len(raw)); cap(pr.packed) < n {
 		pr.packed = make([]byte, n)
 	}
-	// The better encoders take 2 to 30 times the time for 3 to 6% less.
+	if thrifty {
+		return s2.EncodeSnappyBetter(pr.packed[:cap(pr.packed)], raw)
+	}
 	return s2.EncodeSnappy(pr.packed[:cap(pr.packed)], raw)
 }
 

@@ -174,11 +174,22 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 	var back backoff
 	m := e.metrics
 	paid := 0 // bytes that the limit has let through for the next attempt
+	var samples, exemplars, tooOld int
 	for attempt := 0; ; {
 		reconfigured := e.reconfigured()
 		cfg := e.cfg.Load()
 		back.min, back.max = cfg.Queue.MinBackoff, cfg.Queue.MaxBackoff
-		samples, exemplars, tooOld := s.encode(b, p, cfg.oldest(time.Now()))
+		if b.frozen && cfg.Queue.SampleAgeLimit > 0 { // since now
+			b.thaw(s.packed, e.v2)
+		}
+		if !b.frozen {
+			samples, exemplars, tooOld = s.encode(b, p, cfg.oldest(time.Now()))
+			if cfg.Queue.SampleAgeLimit == 0 && b.mayFreeze(samples, e.v2) {
+				e.mu.Lock()
+				e.led.freeze(b)
+				e.mu.Unlock()
+			}
+		}
 		if samples == 0 { // all of it has become too old
 			s.expired(tooOld)
 			return true, false, true
@@ -248,6 +259,9 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 			continue
 		}
 		e.noteAnswer()
+		if b.frozen { // parts of it may be sent, and it may be named
+			b.thaw(s.packed, e.v2)
+		}
 		switch {
 		case se.Status == http.StatusRequestEntityTooLarge && d.tooLarge():
 			s.tooLarge = true
@@ -317,6 +331,6 @@ func (s *shard) encode(b *batch, p part, oldest int64) (samples, exemplars, tooO
 	pr := s.e.presses.take()
 	defer s.e.presses.put(pr)
 	samples, exemplars, tooOld = pr.encode(b, p, oldest)
-	s.packed = append(s.packed[:0], pr.pack()...)
+	s.packed = append(s.packed[:0], pr.pack(b.isPortion())...)
 	return samples, exemplars, tooOld
 }

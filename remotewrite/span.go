@@ -14,7 +14,7 @@ const (
 	maxWindow       = 16384          // entries of a window
 	minWindowBlock  = 16             // entries of a block that a window has room for, however many samples these are
 	maxWindowBlock  = 128            // entries of a block in a window
-	windowSamples   = 1 << 18        // samples of a window
+	windowSamples   = 1 << 17        // samples of a window
 	windowStep      = 1 << 16        // samples of a block in a window
 	maxWindowMillis = 20 * 60 * 1000 // between the first and the last entry of a window
 	maxPairs        = 64             // pairs of job and instance that are told apart per block

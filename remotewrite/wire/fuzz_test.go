@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +41,7 @@ func FuzzRequests(f *testing.F) {
 		var want1 prompb.WriteRequest
 		want2 := writev2.Request{}
 		symbols := writev2.NewSymbolTable()
+		var samples1, samples2 []string
 		for it := b.Slots(); it.Next(); {
 			l, ok := g.byPrometheus(&it, external, cfgs)
 			if ok != plan.Keep(it.Slot) {
@@ -62,6 +64,8 @@ func FuzzRequests(f *testing.F) {
 					x.StartTimestamp = s.Starts[i]
 				}
 				ts2.Samples = append(ts2.Samples, x)
+				samples1 = append(samples1, sampleText(at, s.Values[i], 0))
+				samples2 = append(samples2, sampleText(at, s.Values[i], x.StartTimestamp))
 			}
 			for _, x := range s.Exemplars {
 				xl := labels.FromStrings(x.Labels...)
@@ -74,20 +78,38 @@ func FuzzRequests(f *testing.F) {
 		want2.Symbols = symbols.Symbols()
 
 		var got1 prompb.WriteRequest
-		if err := got1.Unmarshal(e1.Request()); err != nil {
+		raw1, raw2 := e1.Request(), e2.Request()
+		if err := got1.Unmarshal(raw1); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := mustMarshal(t, &got1), mustMarshal(t, &want1); got != want {
 			t.Errorf("1.x:\n got %v\nwant %v", got1.Timeseries, want1.Timeseries)
 		}
 		var got2 writev2.Request
-		if err := got2.Unmarshal(e2.Request()); err != nil {
+		if err := got2.Unmarshal(raw2); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := spellOut(t, &got2), spellOut(t, &want2); got != want {
 			t.Errorf("2.0:\n got %v\nwant %v", got, want)
 		}
+		for v2, want := range map[bool][]string{false: samples1, true: samples2} {
+			raw := raw1
+			if v2 {
+				raw = raw2
+			}
+			var got []string
+			if err := EachSample(raw, v2, func(at int64, v float64, start int64) { got = append(got, sampleText(at, v, start)) }); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("read back, 2.0 %v:\n got %v\nwant %v", v2, got, want)
+			}
+		}
 	})
+}
+
+func sampleText(at int64, v float64, start int64) string {
+	return fmt.Sprint(at, " ", math.Float64bits(v), " ", start)
 }
 
 func mustMarshal(t *testing.T, m interface{ Marshal() ([]byte, error) }) string {

@@ -1,0 +1,99 @@
+package remotewrite
+
+import (
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"promagent/template"
+	"promagent/wal"
+)
+
+func TestAFrozenBatchIsReadBackFromItsRequest(t *testing.T) {
+	b := template.NewBuilder(labels.FromStrings("instance", "a", "job", "j"))
+	for i := range 40 {
+		b.Add(template.Intern(template.Schema{Name: "m", Labels: []string{"n"}}), []string{strconv.Itoa(i)})
+	}
+	plan := modelPlan(t, b.Block())
+	start := wal.Pos{Segment: 1, Offset: 48}
+	span := Span{Window, start, start, 0}
+	led := newLedger(State{Spans: []Span{span}, Ats: []At{span.begin()}}, limits{batch: 1000}, time.Now())
+	values := []float64{0, math.Copysign(0, -1), 1, math.Pi, math.Inf(1), math.NaN(), math.Float64frombits(template.StaleNaN)}
+	for seed := range uint64(50) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		v2, started := seed%2 == 0, seed%3 == 0
+		batch := led.newBatch()
+		for slot := range 40 {
+			at := rnd.Int64N(5) - 2
+			for range rnd.IntN(9) {
+				st := int64(0)
+				if started {
+					st = rnd.Int64N(3)
+				}
+				batch.add(plan, slot, at, values[rnd.IntN(len(values))], st)
+				at += 1 + rnd.Int64N(1<<40)
+			}
+		}
+		want := columns{append([]int64(nil), batch.times...), append([]float64(nil), batch.values...), append([]int64(nil), batch.starts...)}
+		if want.starts = zeroless(want.starts); !v2 && want.starts != nil {
+			if batch.mayFreeze(batch.samples(), v2) {
+				t.Fatalf("seed %d: 1.x has no starts", seed)
+			}
+			continue
+		}
+		ps := presses{v2: v2}
+		pr := ps.take()
+		samples, _, _ := pr.encode(batch, part{0, batch.samples()}, math.MinInt64)
+		if !batch.mayFreeze(samples, v2) {
+			t.Fatalf("seed %d: all of the batch is in its request", seed)
+		}
+		led.freeze(batch)
+		if batch.times != nil || len(led.columns) != 1 {
+			t.Fatal("a frozen batch has columns, or they are not used again")
+		}
+		batch.thaw(pr.pack(seed%5 == 0), v2)
+		if bits(batch.columns) != bits(want) {
+			t.Errorf("seed %d: got %v, want %v", seed, batch.columns, want)
+		}
+	}
+}
+
+// zeroless is nil for starts of which none is known.
+func zeroless(starts []int64) []int64 {
+	for _, s := range starts {
+		if s != 0 {
+			return starts
+		}
+	}
+	return nil
+}
+
+// bits are columns as they can be compared, NaNs included.
+func bits(c columns) string {
+	s := ""
+	for i, v := range c.values {
+		s += strconv.FormatInt(c.times[i], 10) + " " + strconv.FormatUint(math.Float64bits(v), 16) + "\n"
+	}
+	for _, st := range c.starts {
+		s += strconv.FormatInt(st, 10) + "\n"
+	}
+	return s
+}
+
+func TestABatchThatIsNotAllInItsRequestIsNotFrozen(t *testing.T) {
+	for name, b := range map[string]*batch{
+		"too old in part": {slots: make([]uint16, 3)},
+		"exemplars":       {slots: make([]uint16, 2), exemplars: make([]batchExemplar, 1)},
+	} {
+		if b.mayFreeze(2, true) {
+			t.Errorf("%s: what is not among the samples of the request would be lost", name)
+		}
+	}
+	if b := (&batch{slots: make([]uint16, 2)}); !b.mayFreeze(2, false) {
+		t.Error("all is in the request")
+	}
+}

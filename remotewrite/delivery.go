@@ -58,7 +58,7 @@ func newDelivery(cfg *Config, store *record.Store, cursor *wal.Cursor, m *metric
 		store: store, cursor: cursor, plans: wire.NewPlans(rules, cfg.ExternalLabels), metrics: m, v2: cfg.V2(), began: time.Now(),
 		log:     log.With("remote_name", cfg.RemoteName, "url", cfg.URL.Redacted()),
 		rate:    newLimiter(cfg.MaxBytesPerSecond, func(d time.Duration) { m.rateLimited.Add(d.Seconds()) }),
-		presses: presses{v2: cfg.V2()},
+		presses: newPresses(cfg.V2()),
 		news:    make(chan struct{}),
 	}
 	d.client.Store(c)

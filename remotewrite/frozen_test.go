@@ -45,7 +45,7 @@ func TestAFrozenBatchIsReadBackFromItsRequest(t *testing.T) {
 			}
 			continue
 		}
-		ps := presses{v2: v2}
+		ps := newPresses(v2)
 		pr := ps.take()
 		samples, _, _ := pr.encode(batch, part{0, batch.samples()}, math.MinInt64)
 		if !batch.mayFreeze(samples, v2) {

@@ -2,7 +2,6 @@ package remotewrite
 
 import (
 	"runtime"
-	"sync"
 
 	"github.com/klauspost/compress/s2"
 
@@ -78,19 +77,28 @@ func (pr *press) pack(thrifty bool) []byte {
 	return s2.EncodeSnappy(pr.packed[:cap(pr.packed)], raw)
 }
 
-// presses are those that are not in use, at most as many as can be at work at once.
+// presses are shared by shards, which take turns: a press makes requests of some
+// ten million samples per second, and needs most of a megabyte for that.
 type presses struct {
 	v2   bool
-	mu   sync.Mutex
-	free []*press
+	free chan *press // nil: one that has not been made yet
 }
 
+// pressShare is the number of processors for which there is a press.
+const pressShare = 4
+
+func newPresses(v2 bool) presses {
+	n := max(1, runtime.GOMAXPROCS(0)/pressShare)
+	ps := presses{v2, make(chan *press, n)}
+	for range n {
+		ps.free <- nil
+	}
+	return ps
+}
+
+// take waits for a press, which nobody keeps for more than a request.
 func (ps *presses) take() *press {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if n := len(ps.free); n > 0 {
-		pr := ps.free[n-1]
-		ps.free = ps.free[:n-1]
+	if pr := <-ps.free; pr != nil {
 		return pr
 	}
 	return &press{encoder: wire.NewEncoder(ps.v2)}
@@ -100,9 +108,5 @@ func (ps *presses) take() *press {
 func (ps *presses) put(pr *press) {
 	pr.encoder.Reset()
 	clear(pr.exemplars[:cap(pr.exemplars)])
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	if len(ps.free) < runtime.GOMAXPROCS(0) {
-		ps.free = append(ps.free, pr)
-	}
+	ps.free <- pr
 }

@@ -7,15 +7,16 @@
 //
 //	walk    opens spans of the log and yields them step by step: live data in
 //	        log order (a Run), a backlog grouped by block and slot (a Window)
-//	sheet   holds one step's columns and deals its samples to the shards
+//	sheet   holds one step's columns and deals its samples: those of a Run to
+//	        the lanes of the shards, those of a Window to portions
 //	ledger  keeps the books: per shard a lane of batches, first in, first out,
-//	        and the place (At) before which everything is final
-//	shard   encodes a lane's oldest batch, sends it until there is a final
+//	        or the portions that any shard takes; and what is final (by its At)
+//	shard   takes the next batch, encodes it, sends it until there is a final
 //	        answer, halves what is refused, and reports to the ledger
 //	cursor  the ledger's State, written to the log at every final answer
 //
 // The Endpoint's goroutine reads, each shard has one goroutine, and the
-// ledger's mutex is all that they share. The reader waits when a lane is full,
+// ledger's mutex is all that they share. The reader waits when there is no room,
 // and nothing but the reader waits: the log is the queue.
 //
 // walk, sheet, ledger and division are state machines without clock, I/O or

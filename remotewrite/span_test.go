@@ -15,10 +15,11 @@ func TestAWindowTakesWhatFillsRequestsAndNoMore(t *testing.T) {
 		interval        int64
 		want            int // entries per block
 	}{
-		{"2,000 series every 15 s: the time", 20, 100, 15_000, 81},
-		{"2,000 series every second: the samples", 20, 100, 1_000, 128},
-		{"20,000 series: the samples", 20, 1000, 1_000, 16},
-		{"8,000 series: the samples", 8, 1000, 1_000, 33},
+		{"2,000 series every 30 s: the time", 20, 100, 30_000, 41},
+		{"2,000 series every 15 s: the samples", 20, 100, 15_000, 66},
+		{"500 series: the entries", 20, 25, 1_000, 128},
+		{"20,000 series: enough of each", 20, 1000, 1_000, 16},
+		{"8,000 series: the samples", 8, 1000, 1_000, 17},
 		{"one block: its samples", 1, 1024, 1_000, 64},
 		{"one small block: its entries", 1, 10, 1_000, 128},
 		{"200,000 series: enough of each", 200, 1000, 1_000, 16},

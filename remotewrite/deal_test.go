@@ -2,11 +2,8 @@ package remotewrite
 
 import (
 	"slices"
-	"strconv"
 	"testing"
 	"time"
-
-	"github.com/prometheus/prometheus/model/labels"
 
 	"promagent/remotewrite/wire"
 	"promagent/template"
@@ -61,11 +58,7 @@ func TestAWindowIsCutIntoPortionsWhereSeriesBegin(t *testing.T) {
 
 // dealt is a ledger to which an entry of so many series has been dealt.
 func dealt(t *testing.T, kind Kind, series, shards, limit int) (*ledger, wire.BlockPlan) {
-	b := template.NewBuilder(labels.FromStrings("instance", "a", "job", "j"))
-	for i := range series {
-		b.Add(template.Intern(template.Schema{Name: "m", Labels: []string{"n"}}), []string{strconv.Itoa(i)})
-	}
-	block := b.Block()
+	block := oneMetric(series)
 	plan := modelPlan(t, block)
 	log := modelLog{perCall: 1}
 	log.roll()

@@ -7,18 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"promagent/template"
 	"promagent/wal"
 )
 
 func TestAFrozenBatchIsReadBackFromItsRequest(t *testing.T) {
-	b := template.NewBuilder(labels.FromStrings("instance", "a", "job", "j"))
-	for i := range 40 {
-		b.Add(template.Intern(template.Schema{Name: "m", Labels: []string{"n"}}), []string{strconv.Itoa(i)})
-	}
-	plan := modelPlan(t, b.Block())
+	plan := modelPlan(t, oneMetric(40))
 	start := wal.Pos{Segment: 1, Offset: 48}
 	span := Span{Window, start, start, 0}
 	led := newLedger(State{Spans: []Span{span}, Ats: []At{span.begin()}}, limits{batch: 1000}, time.Now())

@@ -50,6 +50,9 @@ func (s *shard) run(ctx context.Context) {
 			}
 			continue
 		}
+		if b.isPortion() { // there is room for another one
+			e.wakeReader()
+		}
 		// What may arrive must be known to a later life. Where the disk hangs,
 		// delivery goes on all the same: it repeats more then.
 		e.cursor.Persist(persistPatience)

@@ -2,6 +2,7 @@ package remotewrite
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,32 +15,44 @@ import (
 // A process that is killed while a request is under way leaves a position that
 // says where that request ends.
 func TestWhatIsInWorkIsOnDiskBeforeItsRequestArrives(t *testing.T) {
-	disk := waltest.New()
-	l := openLogOn(t, disk, 0)
-	var mu sync.Mutex // guards what follows
-	ends := map[At]bool{}
-	requests := 0
-	r := newReceiver(t, func(http.ResponseWriter, *request) int {
-		mu.Lock()
-		defer mu.Unlock()
-		requests++
-		if p := progressOnDisk(t, disk); len(p) > 0 && len(p[0].Sent) > 0 {
-			for _, end := range p[0].Sent[0] {
-				ends[end] = true
+	for name, age := range map[string]time.Duration{"live": 0, "a backlog": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			disk := waltest.New()
+			l := openLogOn(t, disk, 0)
+			var mu sync.Mutex // guards what follows
+			ends := map[At]bool{}
+			requests := 0
+			r := newReceiver(t, func(http.ResponseWriter, *request) int {
+				mu.Lock()
+				defer mu.Unlock()
+				requests++
+				for _, s := range progressOnDisk(t, disk) {
+					for _, end := range slices.Concat(s.Sent...) {
+						ends[end] = true
+					}
+					for _, in := range s.Open {
+						if in.Sent {
+							ends[in.End] = true
+						}
+					}
+				}
+				return http.StatusNoContent
+			})
+			cfg := remoteConfig(t, r.srv.URL)
+			cfg.Queue.MaxSamplesPerSend, cfg.FromOldest = 10, true
+			l.clock -= age.Milliseconds()
+			l.scrape(testTarget("a", 400))
+			l.clock += age.Milliseconds()
+			l.scrape(testTarget("b", 1))
+			m := startManager(l, patience, cfg)
+			m.delivered()
+			r.mustHave(l.want)
+			mu.Lock()
+			defer mu.Unlock()
+			if requests < 40 || len(ends) < requests/2 { // one or another may go out without, where the machine is slow
+				t.Errorf("the ends of %d of %d requests were on disk in time", len(ends), requests)
 			}
-		}
-		return http.StatusNoContent
-	})
-	cfg := remoteConfig(t, r.srv.URL)
-	cfg.Queue.MaxSamplesPerSend = 10
-	m := startManager(l, patience, cfg)
-	l.scrape(testTarget("a", 400))
-	m.delivered()
-	r.mustHave(l.want)
-	mu.Lock()
-	defer mu.Unlock()
-	if requests < 40 || len(ends) < requests/2 { // one or another may go out without, where the machine is slow
-		t.Errorf("the ends of %d of %d requests were on disk in time", len(ends), requests)
+		})
 	}
 }
 

@@ -35,6 +35,7 @@ var errLongAnswer = errors.New("the answer is too long")
 // Client makes single attempts to deliver a request to one remote.
 type Client struct {
 	http     *http.Client
+	inner    interface{ CloseIdleConnections() } // below what sets headers and signs
 	url      string
 	timeout  time.Duration
 	retry429 bool
@@ -63,6 +64,7 @@ func newClient(cfg Config, userAgent string, names resolver) (*Client, error) {
 	if c.CheckRedirect == nil {
 		c.CheckRedirect = checkRedirect
 	}
+	inner := &http.Client{Transport: c.Transport}
 	rt := c.Transport
 	if len(cfg.Headers) > 0 {
 		rt = &headerSetter{cfg.Headers, rt}
@@ -90,7 +92,7 @@ func newClient(cfg Config, userAgent string, names resolver) (*Client, error) {
 		h.Set("Content-Type", "application/x-protobuf")
 		h.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
 	}
-	return &Client{http: c, url: cfg.URL.String(), timeout: cfg.RemoteTimeout, retry429: cfg.Queue.RetryOnRateLimit, headers: h}, nil
+	return &Client{http: c, inner: inner, url: cfg.URL.String(), timeout: cfg.RemoteTimeout, retry429: cfg.Queue.RetryOnRateLimit, headers: h}, nil
 }
 
 // checkRedirect follows what sends the same request elsewhere. A redirect that
@@ -229,7 +231,7 @@ func (c *Client) leave() {
 // that nobody begins a request meanwhile.
 func (c *Client) letGo() {
 	if c.closed && c.users == 0 {
-		c.http.CloseIdleConnections()
+		c.inner.CloseIdleConnections()
 	}
 }
 

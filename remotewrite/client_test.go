@@ -66,7 +66,9 @@ func TestAClientThatIsClosedKeepsNoConnection(t *testing.T) {
 	}
 	srv.Start()
 	t.Cleanup(srv.Close)
-	c := testClient(t, remoteConfig(t, srv.URL))
+	cfg := remoteConfig(t, srv.URL)
+	cfg.Headers = map[string]string{"X-Scope-OrgID": "team"} // what sets them is around the transport
+	c := testClient(t, cfg)
 	for n := range int32(3) { // those who had it before may begin a request later
 		if _, err := c.Store(t.Context(), snappy.Encode(nil, nil), 0); err != nil {
 			t.Fatal(err)

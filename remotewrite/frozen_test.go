@@ -1,9 +1,12 @@
 package remotewrite
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,5 +92,54 @@ func TestABatchThatIsNotAllInItsRequestIsNotFrozen(t *testing.T) {
 	}
 	if b := (&batch{slots: make([]uint16, 2)}); !b.mayFreeze(2, false) {
 		t.Error("all is in the request")
+	}
+}
+
+// Attempts after the first one send what was encoded for it; a limit on the age
+// needs the samples again.
+func TestAnAgeLimitThatIsSwitchedOnWhileABatchIsFrozen(t *testing.T) {
+	for _, message := range bothMessages {
+		for _, final := range []int{http.StatusNoContent, http.StatusBadRequest, http.StatusRequestEntityTooLarge} {
+			t.Run(fmt.Sprint(message, " ", final), func(t *testing.T) {
+				l := openLog(t, t.TempDir())
+				var status, refused, tries atomic.Int32
+				status.Store(http.StatusServiceUnavailable)
+				r := newReceiver(t, func(http.ResponseWriter, *request) int {
+					tries.Add(1)
+					s := int(status.Load())
+					if s >= 400 && s < 500 && refused.Add(1) > 6 {
+						return http.StatusNoContent
+					}
+					return s
+				})
+				cfg := remoteConfig(t, r.srv.URL)
+				cfg.ProtobufMessage, cfg.FromOldest = message, true
+				cfg.Queue.MinShards, cfg.Queue.MaxShards = 3, 3
+				l.clock -= 600_000
+				l.noise = true
+				for range 8 {
+					l.scrape(testTarget("a", 70), testTarget("b", 70))
+					l.clock += 15_000
+				}
+				m := startManager(l, patience, cfg)
+				e := endpoints(m)[0]
+				for i := range 6 { // on and off
+					n := tries.Load()
+					eventually(t, "a try", func() bool { return tries.Load() > n })
+					cfg.Queue.SampleAgeLimit = time.Hour * time.Duration((i+1)%2)
+					m.apply(cfg)
+				}
+				status.Store(int32(final))
+				m.delivered()
+				if endpoints(m)[0] != e {
+					t.Error("the endpoint was replaced")
+				}
+				if m.remoteMetric("samples_failed_total") == 0 {
+					r.mustHave(l.want)
+				} else if final == http.StatusNoContent {
+					t.Error("samples were refused")
+				}
+			})
+		}
 	}
 }

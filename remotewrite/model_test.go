@@ -29,7 +29,7 @@ import (
 // endpoints whose backlogs go on beside the newest data. A sample's value is
 // its number in the log.
 //
-// What must hold is in check and in receive.
+// What must hold is in check, in receive and in lookInto.
 
 // modelSample is a sample and what became of it.
 type modelSample struct {
@@ -178,6 +178,7 @@ type model struct {
 	plans map[*template.Block]wire.BlockPlan
 	tally tally
 
+	cruel    bool  // many shards, blocks and kills, almost all of it in windows; and the books are looked into
 	branches bool  // the newest goes first, at times
 	bounds   []int // numbers of the samples at which it did
 
@@ -204,7 +205,7 @@ type modelPart struct {
 }
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, branches: seed%3 == 2, prompt: seed%2 == 1, rnd: rand.New(rand.NewPCG(seed, 7)), plans: map[*template.Block]wire.BlockPlan{}, newest: map[string]int{}, clock: 1_000_000}
+	m := &model{t: t, cruel: seed%5 == 4, branches: seed%3 == 2, prompt: seed%2 == 1, rnd: rand.New(rand.NewPCG(seed, 7)), plans: map[*template.Block]wire.BlockPlan{}, newest: map[string]int{}, clock: 1_000_000}
 	m.log.perCall = 1 + m.rnd.IntN(12)
 	m.log.roll()
 	for i := range 1 + m.rnd.IntN(4) {
@@ -223,12 +224,19 @@ func newModel(t *testing.T, seed uint64) *model {
 	}
 	end := m.log.end()
 	first := State{Spans: []Span{{Run, end, end, 0}}}
-	for range 1 + m.rnd.IntN(4) {
+	for range 1 + m.rnd.IntN(m.lanes()) {
 		first.Ats = append(first.Ats, first.Spans[0].begin())
 	}
 	m.saved = first.AppendTo(nil)
 	m.start()
 	return m
+}
+
+func (m *model) lanes() int {
+	if m.cruel {
+		return 20
+	}
+	return 4
 }
 
 func (m *model) firstLabels() labels.Labels {
@@ -259,7 +267,11 @@ func (m *model) start() {
 
 // add makes an endpoint.
 func (m *model) add(s Stretch) {
-	lim := limits{batch: 1 + m.rnd.IntN(12), deadline: time.Duration(m.rnd.IntN(3)) * time.Second}
+	most := 12
+	if m.cruel {
+		most = 1 + m.rnd.IntN(30)
+	}
+	lim := limits{batch: 1 + m.rnd.IntN(most), deadline: time.Duration(m.rnd.IntN(3)) * time.Second}
 	p := &modelPart{bound: s.Bound}
 	p.led = newLedger(s.State, lim, m.now())
 	p.walk = newWalk(&m.log, p.led, &m.mu)
@@ -305,7 +317,7 @@ func (m *model) fail(format string, args ...any) {
 func (m *model) scrape() {
 	tg := m.targets[m.rnd.IntN(len(m.targets))]
 	seg := m.log.active()
-	if m.rnd.IntN(25) == 0 { // the scrape loop begins anew: reload, restart, a target replaced by its like
+	if m.rnd.IntN(25) == 0 || m.cruel && m.rnd.IntN(4) == 0 { // the scrape loop begins anew: reload, restart, a target replaced by its like
 		clear(tg.slots)
 		tg.blocks = nil
 	}
@@ -418,6 +430,9 @@ func (m *model) appendPart(seg *modelSegment, tg *modelTarget, b *template.Block
 func (m *model) read(p *modelPart) verdict {
 	if !p.dealing {
 		since := m.clock - 8000
+		if m.cruel {
+			since = m.clock - 500
+		}
 		if m.rnd.IntN(4) == 0 { // the deadline of batches has changed, or the clock was set back
 			since -= int64(m.rnd.IntN(30_000))
 		}
@@ -448,6 +463,9 @@ func (m *model) read(p *modelPart) verdict {
 			return v
 		}
 		if v != stepped {
+			m.mu.Lock()
+			m.lookInto(p, true)
+			m.mu.Unlock()
 			return v
 		}
 		m.logf("step %d of %v, %d entries", st.number, p.walk.span, len(st.entries))
@@ -467,7 +485,9 @@ func (m *model) read(p *modelPart) verdict {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	defer m.lookInto(p, false)
 	if !p.sheet.deal(p.led, m.now(), 0, true, &m.tally) {
+		m.lookInto(p, true)
 		return blocked
 	}
 	p.walk.leave(p.sheet.step)
@@ -479,6 +499,7 @@ func (m *model) read(p *modelPart) verdict {
 func (m *model) send(p *modelPart, shard int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	defer m.lookInto(p, false)
 	ln := &p.led.lanes[shard]
 	if ln.sending == nil {
 		b, wait := p.led.take(shard, m.now())
@@ -619,6 +640,10 @@ func (m *model) run(moves int) {
 	mayKill, mayLose := m.rnd.IntN(3) > 0, m.rnd.IntN(3) == 0
 	m.corrupted = m.rnd.IntN(5) == 0
 	weights := [5]int{1 + m.rnd.IntN(8), 1 + m.rnd.IntN(8), 1 + m.rnd.IntN(8), 1 + m.rnd.IntN(3), 1}
+	if m.cruel {
+		weights[1] += m.rnd.IntN(10)
+		weights[2] += m.rnd.IntN(20)
+	}
 	slow := m.rnd.IntN(8) // this shard rarely moves
 	sum := 0
 	for _, w := range weights {
@@ -651,6 +676,20 @@ func (m *model) run(moves int) {
 			case 1:
 				if mayKill {
 					m.kill(m.rnd.IntN(2) == 0)
+					for m.cruel && m.rnd.IntN(3) > 0 { // once more
+						for range m.rnd.IntN(30) {
+							p := m.part()
+							switch m.rnd.IntN(6) {
+							case 0:
+								m.save()
+							case 1, 2:
+								m.read(p)
+							default:
+								m.send(p, m.rnd.IntN(len(p.led.lanes)))
+							}
+						}
+						m.kill(false)
+					}
 				}
 			case 2:
 				if mayLose {
@@ -687,7 +726,7 @@ func (m *model) reshard(p *modelPart) {
 		p.led.flush()
 		may := p.led.mayReshard()
 		if may {
-			p.led.reshard(1+m.rnd.IntN(5), m.now())
+			p.led.reshard(1+m.rnd.IntN(m.lanes()), m.now())
 		}
 		m.mu.Unlock()
 		if may {

@@ -1,11 +1,14 @@
 package remotewrite
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -195,3 +198,51 @@ func TestAllShardsWorkOnTheBacklogOfOneMetric(t *testing.T) {
 		t.Errorf("at most %d of %d shards were at work", most, shards)
 	}
 }
+
+// The reader may be busy with the disk when a portion becomes final that others wait for.
+func TestIdleShardsTakeWhatIsReleasedWithoutTheReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := testEndpoint(t, remoteConfig(t, "http://receiver.invalid"), 4)
+		e.led.spans[0].Kind = Window
+		plan := e.plans.Block(testTarget("a", 3))
+		deal := func(step uint32, slot uint16, metric uint64) {
+			a := e.led.spans[0].begin()
+			a.Step, a.Slot = step, slot
+			e.led.portion(a, metric, true, 1).add(plan, int(slot), int64(step)+1, 1, 0)
+		}
+		e.led.limits.batch = 2
+		deal(0, 0, 1) // a portion of two metrics
+		deal(0, 1, 2)
+		deal(1, 0, 1) // one after it
+		deal(1, 0, 1)
+		deal(1, 1, 2) // and another one
+		e.led.flush()
+		release := make(chan struct{})
+		var sent atomic.Int32
+		e.client.Load().http.Transport = answering(func(q *http.Request) (*http.Response, error) {
+			sent.Add(1)
+			<-release
+			return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: q}, nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		c := e.startShards(ctx)
+		synctest.Wait()
+		if n := sent.Load(); n != 1 {
+			t.Errorf("%d requests, want that of the first portion", n)
+		}
+		release <- struct{}{}
+		synctest.Wait()
+		if n := sent.Load(); n != 3 {
+			t.Errorf("%d requests, want those of all three portions", n)
+		}
+		close(release)
+		synctest.Wait()
+		cancel()
+		c.end()
+	})
+}
+
+// answering is a transport that does what the function does.
+type answering func(*http.Request) (*http.Response, error)
+
+func (f answering) RoundTrip(q *http.Request) (*http.Response, error) { return f(q) }

@@ -188,18 +188,27 @@ func (e *Endpoint) giveUp(shard int) {
 	e.wakeReader()
 }
 
-// toFlush is how many samples and exemplars shards that are at work have before them. e.mu
-// is held.
+// toFlush is how many samples and exemplars can still be sent: those that shards
+// which are at work have before them, and portions that do not come after one that
+// was given up. e.mu is held.
 func (e *Endpoint) toFlush() (n int) {
 	working := false
+	given := map[*batch]bool{}
 	for i := range e.led.lanes {
-		if !e.givenUp[i] {
-			working = true
-			e.led.lanes[i].each(func(b *batch) { n += b.len() })
+		ln := &e.led.lanes[i]
+		if e.givenUp[i] {
+			given[ln.sending] = true
+			continue
 		}
+		working = true
+		ln.each(func(b *batch) { n += b.len() })
 	}
-	for _, b := range e.led.unfinished {
-		if working && !b.taken {
+	for _, b := range e.led.unfinished { // ascending, and each comes after earlier ones
+		if b.taken {
+			continue
+		}
+		given[b] = slices.ContainsFunc(b.after, func(o *batch) bool { return given[o] })
+		if working && !given[b] {
 			n += b.len()
 		}
 	}

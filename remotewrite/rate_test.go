@@ -390,12 +390,28 @@ func TestWaitingForTheRateIsNoFailure(t *testing.T) {
 }
 
 func TestTheEndDoesNotWaitForTheRate(t *testing.T) {
+	live := func(l *testLog) {
+		a, b := testTarget("a", 300), testTarget("b", 300)
+		for range 5 {
+			l.scrape(a, b)
+		}
+	}
+	backlog := func(l *testLog) { // each portion comes after the one before
+		l.clock -= time.Hour.Milliseconds()
+		for range 12 {
+			l.scrape(testTarget("a", 100))
+		}
+		l.clock += time.Hour.Milliseconds()
+		l.scrape(testTarget("a", 100))
+	}
 	for _, tc := range []struct {
 		name string
+		data func(*testLog)
 		end  func(m *testManager, cfg Config)
 	}{
-		{"shutdown", func(m *testManager, _ Config) { m.stop() }},
-		{"another delivery", func(m *testManager, cfg Config) {
+		{"shutdown", live, func(m *testManager, _ Config) { m.stop() }},
+		{"shutdown in a backlog", backlog, func(m *testManager, _ Config) { m.stop() }},
+		{"another delivery", live, func(m *testManager, cfg Config) {
 			old := endpoints(m)[0]
 			cfg.MaxBytesPerSecond, cfg.SendExemplars = 0, false
 			m.apply(cfg)
@@ -407,16 +423,13 @@ func TestTheEndDoesNotWaitForTheRate(t *testing.T) {
 			l := openLog(t, dir)
 			r := newReceiver(t, nil)
 			cfg := remoteConfig(t, r.srv.URL)
-			cfg.MaxBytesPerSecond = 1
+			cfg.MaxBytesPerSecond, cfg.FromOldest = 1, true
 			cfg.Queue.MinShards, cfg.Queue.MaxShards = 4, 4
+			tc.data(l)
 			m := startManager(l, patience, cfg)
-			a, b := testTarget("a", 300), testTarget("b", 300)
-			for range 5 {
-				l.scrape(a, b)
-			}
 			eventually(t, "it waits", func() bool { return metric(t, m.registry, "prom_agent_remote_rate_limited_seconds_total") > 0 })
 			soon(t, "the end", 10*time.Second, func() { tc.end(m, cfg) })
-			if tc.name == "shutdown" { // what is left is in the log
+			if strings.HasPrefix(tc.name, "shutdown") { // what is left is in the log
 				cfg.MaxBytesPerSecond = 0
 				m = startManager(l, patience, cfg)
 			}

@@ -63,6 +63,7 @@ func (s *shard) run(ctx context.Context) {
 		if !s.send(ctx, b) {
 			return // given up: the batch is not final, and the position stays
 		}
+		portion := b.isPortion()
 		e.mu.Lock()
 		e.sent.samples += b.samples()
 		e.all.samples += b.samples()
@@ -75,6 +76,9 @@ func (s *shard) run(ctx context.Context) {
 			e.answers.Store(true)
 		}
 		e.wakeReader()
+		if portion { // others may have waited for it, and the reader for the disk
+			e.wakeShards()
+		}
 		select {
 		case <-s.stop:
 			return

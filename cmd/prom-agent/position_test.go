@@ -63,7 +63,7 @@ func TestPositionTellsTheOldestThatSomeShardStillNeeds(t *testing.T) {
 		return remotewrite.At{Segment: s.Start.Segment, Span: s.Start.Offset, Step: step}
 	}
 	begun, whole := span(remotewrite.Run, 0, 4), span(remotewrite.Run, 0, 6)
-	window, rest := span(remotewrite.Window, 0, 4), span(remotewrite.Run, 4, 6)
+	window, rest := span(remotewrite.Window, 0, 4), span(remotewrite.Window, 4, 6)
 	for name, c := range map[string]struct {
 		state   remotewrite.State
 		pending uint64
@@ -73,8 +73,8 @@ func TestPositionTellsTheOldestThatSomeShardStillNeeds(t *testing.T) {
 		"the slower shard counts":           {remotewrite.State{Spans: []remotewrite.Span{begun}, Ats: []remotewrite.At{at(begun, e[3].Pos.Offset), at(begun, e[1].Pos.Offset)}, Passed: 2}, 10, 2},
 		"in a window the first block":       {remotewrite.State{Spans: []remotewrite.Span{window}, Ats: []remotewrite.At{at(window, 0)}}, 12, 1},
 		"in a window the second block":      {remotewrite.State{Spans: []remotewrite.Span{window}, Ats: []remotewrite.At{at(window, 1)}, Passed: 4}, 8, 2},
-		"a window that is final":            {remotewrite.State{Spans: []remotewrite.Span{window, rest}, Ats: []remotewrite.At{at(rest, 0)}, Passed: 8}, 4, 5},
-		"a window that one shard is in":     {remotewrite.State{Spans: []remotewrite.Span{window, rest}, Ats: []remotewrite.At{at(rest, e[5].Pos.Offset), at(window, 1)}, Passed: 4}, 8, 2},
+		"a window that is final":            {remotewrite.State{Spans: []remotewrite.Span{window, rest}, Ats: []remotewrite.At{at(rest, 0)}, Passed: 8, Reader: at(rest, 0)}, 4, 5},
+		"a window that is not quite final":  {remotewrite.State{Spans: []remotewrite.Span{window, rest}, Ats: []remotewrite.At{at(window, 1)}, Passed: 4, Reader: at(rest, 1), Open: []remotewrite.Interval{{First: at(window, 1), End: at(rest, 0)}}}, 8, 2},
 		"a window at its end":               {remotewrite.State{Spans: []remotewrite.Span{window}, Ats: []remotewrite.At{at(window, 2)}, Passed: 8}, 4, 5},
 		"all is final":                      {remotewrite.State{Spans: []remotewrite.Span{whole}, Ats: []remotewrite.At{at(whole, store.End().Offset)}, Passed: 12}, 0, 0},
 		"a position from a log that is cut": {remotewrite.State{Spans: []remotewrite.Span{whole}, Ats: []remotewrite.At{at(whole, 0)}, Passed: 99}, 0, 0},

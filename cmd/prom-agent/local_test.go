@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -58,6 +59,10 @@ func portOf(t testing.TB, address string) string {
 }
 
 func TestSignalsEndTheLocalRunWithoutALeftover(t *testing.T) {
+	// Who was started by nohup ignores the hangup, as do all that it starts.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(hangup) })
 	for _, signals := range [][]syscall.Signal{
 		{syscall.SIGINT}, {syscall.SIGINT, syscall.SIGINT}, {syscall.SIGINT, syscall.SIGTERM}, {syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT}, {syscall.SIGHUP},
 	} {

@@ -100,20 +100,16 @@ func (l *loop) run() {
 		return
 	}
 	tick.Reset(l.target.interval)
-	aligned := time.Now().Round(0)
+	turns := turns{interval: l.target.interval, aligned: time.Now().Round(0)}
+	if l.env.align {
+		turns.tolerance = min(l.env.tolerance, l.target.interval/100)
+	} else {
+		turns.tolerance = -1
+	}
 	for {
-		now := time.Now().Round(0)
-		at := now
-		if l.env.align {
-			tolerance := min(l.env.tolerance, l.target.interval/100)
-			for now.Sub(aligned) >= l.target.interval {
-				aligned = aligned.Add(l.target.interval)
-			}
-			if now.Sub(aligned) <= tolerance {
-				at = aligned
-			}
+		if at, ok := turns.next(time.Now().Round(0)); ok {
+			l.scrape(at)
 		}
-		l.scrape(at)
 		select {
 		case <-tick.C:
 		case <-l.stop:
@@ -129,6 +125,34 @@ func (l *loop) run() {
 			return
 		}
 	}
+}
+
+// turns are the times of a loop's scrapes.
+type turns struct {
+	interval  time.Duration
+	tolerance time.Duration // by which a time may be off the schedule and is taken for the scheduled one; less than 0: by nothing
+	aligned   time.Time     // scheduled
+	last      time.Time     // of the last scrape
+}
+
+// next is the time of the scrape that begins now, as its samples have it. A
+// machine that was stopped for a moment has a turn that is late and the next one
+// in the same millisecond: there is no time for that one, and ok is false.
+func (t *turns) next(now time.Time) (at time.Time, ok bool) {
+	at = now
+	if t.tolerance >= 0 {
+		for now.Sub(t.aligned) >= t.interval {
+			t.aligned = t.aligned.Add(t.interval)
+		}
+		if now.Sub(t.aligned) <= t.tolerance {
+			at = t.aligned
+		}
+	}
+	if !t.last.IsZero() && at.UnixMilli() == t.last.UnixMilli() && !now.Before(t.last) { // else the clock was set back
+		return time.Time{}, false
+	}
+	t.last = at
+	return at, true
 }
 
 // wait waits, unless the loop is ended before.

@@ -1,0 +1,32 @@
+package scrape
+
+import (
+	"testing"
+	"time"
+)
+
+func TestTurnsKeepTheirScheduleAndHaveAMillisecondEach(t *testing.T) {
+	start := time.UnixMilli(1_000_000)
+	ms := func(ms float64) time.Time { return start.Add(time.Duration(ms * float64(time.Millisecond))) }
+	type turn struct{ now, at float64 } // ms after the start; at less than 0 is none
+	for name, tc := range map[string]struct {
+		tolerance time.Duration
+		turns     []turn
+	}{
+		"a little late":             {2 * time.Millisecond, []turn{{0, 0}, {200.9, 200}, {401.9, 400}}},
+		"later than is tolerated":   {2 * time.Millisecond, []turn{{0, 0}, {202.1, 202.1}, {400.3, 400}}},
+		"not to be aligned":         {-1, []turn{{0, 0}, {200.9, 200.9}, {400.3, 400.3}}},
+		"stopped for two intervals": {2 * time.Millisecond, []turn{{0, 0}, {405.1, 405.1}, {405.8, -1}, {600.2, 600}}},
+		"both are at the scheduled": {2 * time.Millisecond, []turn{{0, 0}, {400.1, 400}, {401.2, -1}, {600, 600}}},
+		"in the next millisecond":   {2 * time.Millisecond, []turn{{0, 0}, {405.1, 405.1}, {406.0, 406}, {600, 600}}},
+		"the clock is set back":     {2 * time.Millisecond, []turn{{0, 0}, {200, 200}, {-5000, 200}, {-4800, 200}}}, // as with Prometheus
+	} {
+		turns := turns{interval: 200 * time.Millisecond, tolerance: tc.tolerance, aligned: start}
+		for i, want := range tc.turns {
+			at, ok := turns.next(ms(want.now))
+			if ok != (want.at >= 0) || ok && !at.Equal(ms(want.at)) {
+				t.Errorf("%s, turn %d: got %v %v, want %v", name, i, at.Sub(start), ok, want.at)
+			}
+		}
+	}
+}

@@ -53,7 +53,7 @@ fuzz:
 RUNS ?= 200000
 KILLS ?= 2000
 soak:
-	PROMAGENT_MODEL_RUNS=$(RUNS) $(GO) test -timeout 0 -count=1 -run Model ./remotewrite
+	PROMAGENT_MODEL_RUNS=$(RUNS) $(GO) test -timeout 0 -count=1 -run EverySampleIsDelivered ./remotewrite
 	PROMAGENT_BACKLOG_HOURS=30 $(GO) test -timeout 0 -count=1 -v -run BacklogOfHours ./cmd/prom-agent
 	PROMAGENT_CRASH_ROUNDS=$(KILLS) $(GO) test -timeout 0 -count=1 -v -run KillsAtRandom ./cmd/prom-agent
 

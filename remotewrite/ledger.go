@@ -364,12 +364,12 @@ func (l *ledger) reshard(n int, now time.Time) {
 }
 
 func (l *ledger) newBatch() *batch {
-	b := &batch{}
+	var b *batch
 	if n := len(l.pool); n > 0 {
 		b = l.pool[n-1]
 		l.pool = l.pool[:n-1]
 	} else {
-		b.slots = make([]uint16, 0, min(l.limits.batch, startColumns))
+		b = &batch{slots: make([]uint16, 0, min(l.limits.batch, startColumns))}
 	}
 	b.columns = l.newColumns()
 	return b

@@ -15,10 +15,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	commonconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/prometheus/storage/remote/azuread"
 	"github.com/prometheus/prometheus/storage/remote/googleiam"
 	"github.com/prometheus/sigv4"
+
+	"promagent/config/httpclient"
 )
 
 const (
@@ -57,7 +58,7 @@ func newClient(cfg Config, userAgent string, names resolver) (*Client, error) {
 	if cfg.RoundRobinDNS {
 		dial = roundRobin{names, dial}.dial
 	}
-	c, err := commonconfig.NewClientFromConfig(cfg.HTTP, "remote_storage_write_client", commonconfig.WithDialContextFunc(bounded(dial)))
+	c, err := httpclient.New(cfg.HTTP, "remote_storage_write_client", bounded(dial))
 	if err != nil {
 		return nil, fmt.Errorf("HTTP client of remote %s: %w", cfg.RemoteName, err)
 	}

@@ -40,6 +40,7 @@ type delivery struct {
 	parts     sync.Mutex    // guards what follows; taken after an endpoint's mutex
 	endpoints []*Endpoint   // in the order of the log: backlogs, then the one that follows the end
 	progress  Progress      // of each of the endpoints
+	encoded   []byte        // memory of the progress's bytes
 	news      chan struct{} // closed and replaced by configure
 }
 
@@ -173,17 +174,20 @@ func (d *delivery) start(ctx context.Context, e *Endpoint) {
 }
 
 // note takes over how far an endpoint is. Its mutex is held.
-func (d *delivery) note(e *Endpoint, s State) {
+func (d *delivery) note(e *Endpoint) {
 	d.parts.Lock()
 	defer d.parts.Unlock()
 	if i := slices.Index(d.endpoints, e); i >= 0 {
-		d.progress[i].State = s
+		e.led.stateTo(&d.progress[i].State)
 		d.save()
 	}
 }
 
 // save hands the cursor the progress. d.parts is held.
-func (d *delivery) save() { d.cursor.Set(d.progress.Low(), d.progress.AppendTo(nil)) }
+func (d *delivery) save() {
+	d.encoded = d.progress.AppendTo(d.encoded[:0])
+	d.cursor.Set(d.progress.Low(), d.encoded)
+}
 
 // low is the lowest position that the remote still needs.
 func (d *delivery) low() wal.Pos {

@@ -307,7 +307,7 @@ func (e *Endpoint) noteLost(l lost) {
 }
 
 // persist hands the cursor the state. e.mu is held.
-func (e *Endpoint) persist() { e.note(e, e.led.state()) }
+func (e *Endpoint) persist() { e.note(e) }
 
 // wakeShards makes every shard look at its lane.
 func (e *Endpoint) wakeShards() {

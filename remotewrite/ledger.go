@@ -102,35 +102,47 @@ func (l *ledger) unpassed(i int) uint64 {
 }
 
 // state is what a restart would have to know now.
-func (l *ledger) state() State {
+func (l *ledger) state() (s State) {
+	l.stateTo(&s)
+	return s
+}
+
+// stateTo makes s the state, in the memory that s has: shards say where they are
+// twice per request.
+func (l *ledger) stateTo(s *State) {
 	l.trim()
-	s := State{Spans: append([]Span(nil), l.spans...), Ats: make([]At, len(l.lanes)), Passed: l.passed}
+	*s = State{Spans: append(s.Spans[:0], l.spans...), Ats: s.Ats[:0], Sent: s.Sent[:0], Passed: l.passed, Open: s.Open[:0]}
 	window := l.last().Kind == Window
 	if window {
-		s.Reader, s.Open = l.reader, l.intervals()
+		s.Reader, s.Open = l.reader, l.appendIntervals(s.Open)
 		if l.reader.Before(l.frontier) {
 			s.Reader = l.frontier
 		}
 	}
+	sent := false
 	for i := range l.lanes {
-		s.Ats[i] = l.at(i)
+		s.Ats = append(s.Ats, l.at(i))
 		s.Passed = min(s.Passed, l.unpassed(i))
-		if window {
-			continue
-		}
-		if sent := l.sent(i); len(sent) > 0 {
-			if s.Sent == nil {
-				s.Sent = make([][]At, len(l.lanes))
-			}
-			s.Sent[i] = sent
-		}
+		sent = sent || l.hasSent(i)
 	}
-	return s
+	if window || !sent {
+		return
+	}
+	s.Sent = slices.Grow(s.Sent, len(l.lanes))[:len(l.lanes)]
+	for i := range l.lanes {
+		s.Sent[i] = l.appendSent(s.Sent[i][:0], i)
+	}
 }
 
-// sent are the ends, behind the lane's place, of the batches that have been in
+// hasSent says whether anything of the lane's that is not final has been in work.
+func (l *ledger) hasSent(i int) bool {
+	ln := &l.lanes[i]
+	return ln.sending != nil || slices.ContainsFunc(ln.sent, l.at(i).Before)
+}
+
+// appendSent appends the ends, behind the lane's place, of the batches that have been in
 // work, in this life or an earlier one.
-func (l *ledger) sent(i int) (ends []At) {
+func (l *ledger) appendSent(ends []At, i int) []At {
 	ln := &l.lanes[i]
 	place := l.at(i)
 	if ln.sending != nil {

@@ -181,8 +181,8 @@ func (l *ledger) storedAt(a At) *Interval {
 // final says whether the sample at a of a window was final in an earlier life.
 func (l *ledger) final(a At) bool { return a.Before(l.frontier) && l.storedAt(a) == nil }
 
-// intervals are what is open and what is stored.
-func (l *ledger) intervals() (all []Interval) {
+// appendIntervals appends what is open and what is stored.
+func (l *ledger) appendIntervals(all []Interval) []Interval {
 	for _, b := range l.unfinished {
 		all = append(all, Interval{b.first, b.end, b.sent})
 	}

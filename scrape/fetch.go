@@ -16,8 +16,9 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	commonconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
+
+	"promagent/config/httpclient"
 )
 
 // Bounds on what a target may send, whatever the configuration says.
@@ -77,16 +78,13 @@ type fetcher struct {
 
 // newFetcher returns a job's fetcher; socket, when not "", is dialled instead of the target's address.
 func newFetcher(c *JobConfig, userAgent, socket string, env *environment) (*fetcher, error) {
-	opts := []commonconfig.HTTPClientOption{}
-	switch {
-	case env.dial != nil:
-		opts = append(opts, commonconfig.WithDialContextFunc(env.dial))
-	case socket != "":
-		opts = append(opts, commonconfig.WithDialContextFunc(func(ctx context.Context, _, _ string) (net.Conn, error) {
+	dial := env.dial
+	if dial == nil && socket != "" {
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		}))
+		}
 	}
-	client, err := commonconfig.NewClientFromConfig(c.HTTP, c.Job, opts...)
+	client, err := httpclient.New(c.HTTP, c.Job, dial)
 	if err != nil {
 		return nil, fmt.Errorf("error creating HTTP client: %w", err)
 	}

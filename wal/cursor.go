@@ -52,6 +52,8 @@ type Cursor struct {
 	safe     int    // the slot that is synced, and so is not written to
 	unsynced bool   // the other slot is newer
 	syncedAt time.Time
+	payload  []byte // memory of the last take's
+	slot     []byte // and of the last write's
 }
 
 // Name is the cursor's name.
@@ -116,7 +118,8 @@ func (c *Cursor) Persist(patience time.Duration) bool {
 	return true
 }
 
-// take returns the payload and its version when the cursor has moved since the last take.
+// take returns the payload and its version when the cursor has moved since the
+// last take, whose payload it overwrites. l.cursorFiles is held.
 func (c *Cursor) take() (payload []byte, version uint64, moved bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,7 +127,8 @@ func (c *Cursor) take() (payload []byte, version uint64, moved bool) {
 		return nil, 0, false
 	}
 	c.dirty = false
-	return c.payload(), c.version, true
+	c.payload = c.appendPayload(c.payload[:0])
+	return c.payload, c.version, true
 }
 
 // tried ends an attempt to write a version, and tells those who wait for it.
@@ -148,9 +152,9 @@ func (c *Cursor) untake() {
 	c.dirty = c.set
 }
 
-// payload is name, low and state. c.mu is held.
-func (c *Cursor) payload() []byte {
-	b := binary.AppendUvarint(nil, uint64(len(c.name)))
+// appendPayload appends name, low and state. c.mu is held.
+func (c *Cursor) appendPayload(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(c.name)))
 	b = append(b, c.name...)
 	b = binary.LittleEndian.AppendUint64(b, c.low.Segment)
 	b = binary.LittleEndian.AppendUint32(b, c.low.Offset)
@@ -169,16 +173,15 @@ func parsePayload(b []byte) (name string, low Pos, state []byte, err error) {
 	return name, low, slices.Clone(b[12:]), nil
 }
 
-// appendSlot writes one slot, padded to size.
-func appendSlot(sequence uint64, payload []byte, size int) []byte {
-	b := make([]byte, 0, size)
+// appendSlot appends one slot to b, without what it is padded with.
+func appendSlot(b []byte, sequence uint64, payload []byte) []byte {
+	begin := len(b)
 	b = append(b, cursorMagic...)
 	b = binary.LittleEndian.AppendUint32(b, formatVersion)
 	b = binary.LittleEndian.AppendUint64(b, sequence)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
 	b = append(b, payload...)
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
-	return b[:size]
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[begin:], castagnoli))
 }
 
 func parseSlot(b []byte) (sequence uint64, payload []byte, err error) {
@@ -290,8 +293,8 @@ func (c *Cursor) write(fsys FS, payload []byte) error {
 			return c.layOut(fsys, payload)
 		}
 	}
-	slot := appendSlot(c.sequence+1, payload, c.slotSize)
-	if _, err := c.file.WriteAt(slot, int64(1-c.safe)*int64(c.slotSize)); err != nil {
+	c.slot = appendSlot(c.slot[:0], c.sequence+1, payload)
+	if _, err := c.file.WriteAt(c.slot, int64(1-c.safe)*int64(c.slotSize)); err != nil {
 		return fmt.Errorf("write cursor %s: %w", c.name, err)
 	}
 	c.sequence++
@@ -353,7 +356,9 @@ func (c *Cursor) layOut(fsys FS, payload []byte) (err error) {
 	if err != nil {
 		return fmt.Errorf("make cursor %s: %w", c.name, err)
 	}
-	both := append(appendSlot(c.sequence+1, payload, size), appendSlot(c.sequence+2, payload, size)...)
+	both := make([]byte, 2*size)
+	appendSlot(both[:0], c.sequence+1, payload)
+	appendSlot(both[size:size], c.sequence+2, payload)
 	_, err = f.WriteAt(both, 0)
 	if err == nil {
 		err = f.Sync()

@@ -88,7 +88,7 @@ func (l *modelLog) Before(segment uint64) (uint64, bool) {
 	return 0, false
 }
 
-func (l *modelLog) Entries(from wal.Pos, max int) ([]record.Entry, wal.Pos, error) {
+func (l *modelLog) Entries(out []record.Entry, from wal.Pos, max int) ([]record.Entry, wal.Pos, error) {
 	for _, s := range l.segments {
 		if s.gone || s.id < from.Segment {
 			continue
@@ -102,8 +102,7 @@ func (l *modelLog) Entries(from wal.Pos, max int) ([]record.Entry, wal.Pos, erro
 		if i == len(s.entries) {
 			continue
 		}
-		var out []record.Entry
-		for ; i < len(s.entries) && len(out) < min(max, l.perCall); i++ {
+		for n := min(max, l.perCall); i < len(s.entries) && n > 0; i, n = i+1, n-1 {
 			out = append(out, s.entries[i].Entry)
 		}
 		next := wal.Pos{Segment: s.id, Offset: s.size}
@@ -112,7 +111,7 @@ func (l *modelLog) Entries(from wal.Pos, max int) ([]record.Entry, wal.Pos, erro
 		}
 		return out, next, nil
 	}
-	return nil, l.end(), nil
+	return out, l.end(), nil
 }
 
 func (l *modelLog) LoadEach(es []record.Entry, f func(int, *template.Part, int64) error, lost func(int, error)) error {

@@ -21,5 +21,5 @@ func modelPlan(t *testing.T, b *template.Block) wire.BlockPlan {
 // modelHeader is the entry of a record of n samples whose block is anchored at
 // the given offset of its segment.
 func modelHeader(at wal.Pos, t int64, n int, anchor uint32) record.Entry {
-	return record.Entry{Pos: at, Time: t, Samples: uint32(n), Block: wal.Pos{Segment: at.Segment, Offset: anchor}}
+	return record.Entry{Pos: at, Time: t, Samples: uint32(n), Ref: anchor}
 }

@@ -42,7 +42,7 @@ func (x *extent) take(e record.Entry) bool {
 	if x.blocks == nil {
 		x.blocks, x.first = map[record.BlockID]*blockExtent{}, e.Time
 	}
-	b := x.blocks[e.Block]
+	b := x.blocks[e.Anchor()]
 	if b == nil {
 		b = &blockExtent{}
 	}
@@ -50,7 +50,7 @@ func (x *extent) take(e record.Entry) bool {
 		b.entries >= minWindowBlock && (x.samples >= windowSamples || b.samples >= windowStep) {
 		return false
 	}
-	x.blocks[e.Block] = b
+	x.blocks[e.Anchor()] = b
 	b.entries, b.samples = b.entries+1, b.samples+uint64(e.Samples)
 	x.entries, x.samples = x.entries+1, x.samples+uint64(e.Samples)
 	return true
@@ -77,18 +77,18 @@ func steps(kind Kind, entries []record.Entry) []step {
 	}
 	number := map[record.BlockID]uint32{}
 	for _, e := range entries {
-		if _, ok := number[e.Block]; !ok {
-			number[e.Block] = uint32(len(number))
+		if _, ok := number[e.Anchor()]; !ok {
+			number[e.Anchor()] = uint32(len(number))
 		}
 	}
 	slices.SortStableFunc(entries, func(a, b record.Entry) int {
-		return int(number[a.Block]) - int(number[b.Block])
+		return int(number[a.Anchor()]) - int(number[b.Anchor()])
 	})
 	out := make([]step, 0, len(number))
 	for i := 0; i < len(entries); {
 		st := step{kind: kind, number: uint32(len(out))}
 		j := i
-		for ; j < len(entries) && entries[j].Block == entries[i].Block; j++ {
+		for ; j < len(entries) && entries[j].Anchor() == entries[i].Anchor(); j++ {
 			st.samples += uint64(entries[j].Samples)
 		}
 		st.entries = entries[i:j]

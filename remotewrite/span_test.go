@@ -31,7 +31,7 @@ func TestAWindowTakesWhatFillsRequestsAndNoMore(t *testing.T) {
 			for i := int64(0); ; i++ {
 				e := record.Entry{
 					Time: i / int64(tc.blocks) * tc.interval, Samples: uint32(tc.samples),
-					Block: wal.Pos{Segment: 1, Offset: uint32(i % int64(tc.blocks))},
+					Pos: wal.Pos{Segment: 1}, Ref: uint32(i % int64(tc.blocks)),
 				}
 				if !x.take(e) {
 					break

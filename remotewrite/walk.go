@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 
 	"promagent/template"
@@ -12,12 +13,12 @@ import (
 
 // source is the log as batches, as far as a reader needs it. record.Store is one.
 type source interface {
-	// Entries returns the entries of whole appends at from and after it, at
-	// least one append's when there is one and all of one segment, and where
+	// Entries appends to dst the entries of whole appends at from and after it, at
+	// least one append's when there is one and all of one segment, and says where
 	// to go on. From may be the position of any entry. When there is nothing
 	// more in from's segment, or there is no such segment (any more), the
 	// entries are those of the next segment that has some.
-	Entries(from wal.Pos, max int) ([]record.Entry, wal.Pos, error)
+	Entries(dst []record.Entry, from wal.Pos, max int) ([]record.Entry, wal.Pos, error)
 	// LoadEach calls f with each entry's part. Entries are of one block,
 	// ascending. Those that can never be read are left out and told to lost,
 	// with wal.ErrCorrupt or wal.ErrGone. An error means to try again.
@@ -39,8 +40,9 @@ type walk struct {
 	steps []step // of span, not yielded yet
 	read  int    // entries of span so far
 
-	ahead []record.Entry // read, and not in a span yet
-	next  wal.Pos        // after ahead
+	memory []record.Entry // of ahead, and of the steps that are yielded now
+	ahead  []record.Entry // read, and not in a span yet
+	next   wal.Pos        // after ahead
 
 	planned     int // entries ahead that make the next window; 0: not known yet
 	plannedKind Kind
@@ -172,7 +174,7 @@ func (w *walk) again() (lost, error) {
 	sp := w.rest[0]
 	var entries []record.Entry
 	for p := sp.Start; before(p, sp.End); {
-		es, next, err := w.src.Entries(p, entriesAtOnce)
+		es, next, err := w.src.Entries(nil, p, entriesAtOnce)
 		if err != nil {
 			return lost{}, fmt.Errorf("read entries of segment %d: %w", sp.Start.Segment, err)
 		}
@@ -274,20 +276,25 @@ func (w *walk) open(since int64) (verdict, lost, error) {
 	return stepped, gone, nil
 }
 
-// look reads entries ahead.
+// look reads entries ahead. All steps have been yielded, and nobody needs their
+// entries any more.
 func (w *walk) look(from wal.Pos) error {
-	es, next, err := w.src.Entries(from, entriesAtOnce)
+	w.memory = append(w.memory[:0], w.ahead...)
+	w.ahead = w.memory
+	all, next, err := w.src.Entries(w.memory, from, entriesAtOnce)
 	if err != nil {
 		return fmt.Errorf("read entries of segment %d: %w", from.Segment, err)
 	}
+	es := all[len(w.ahead):]
 	within := w.bound.Within(es)
 	if len(within) < len(es) {
-		w.behind = es[len(within) : len(within)+1]
+		w.behind = slices.Clone(es[len(within) : len(within)+1])
 	}
 	if w.bound.Excludes(next) {
 		next = w.bound.Until
 	}
-	w.ahead, w.next = append(w.ahead, within...), next
+	w.memory = all
+	w.ahead, w.next = all[:len(w.ahead)+len(within)], next
 	return nil
 }
 
@@ -295,6 +302,9 @@ func (w *walk) look(from wal.Pos) error {
 // at its bound: what is missing then is lost, as soon as the log goes on behind
 // it, which tells whether there is less before it than there was.
 func (w *walk) stop() (verdict, lost) {
+	if cap(w.memory) > entriesAtOnce { // a window's
+		w.memory, w.ahead = nil, nil
+	}
 	if w.bound == (Bound{}) {
 		return atEnd, lost{}
 	}
@@ -357,10 +367,10 @@ func (w *walk) plan() error {
 	var all []traits
 	seen := map[record.BlockID]bool{}
 	for _, e := range w.ahead[:n] {
-		if seen[e.Block] {
+		if seen[e.Anchor()] {
 			continue
 		}
-		tr, ok := w.known[e.Block]
+		tr, ok := w.known[e.Anchor()]
 		if !ok {
 			err := w.src.LoadEach([]record.Entry{e}, func(_ int, p *template.Part, _ int64) error {
 				tr, ok = traitsOf(p.Block), true
@@ -372,9 +382,9 @@ func (w *walk) plan() error {
 			if !ok { // perhaps another entry of the block can be read
 				continue
 			}
-			w.known[e.Block] = tr
+			w.known[e.Anchor()] = tr
 		}
-		seen[e.Block] = true
+		seen[e.Anchor()] = true
 		all = append(all, tr)
 	}
 	w.planned, w.plannedKind = n, Window

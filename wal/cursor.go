@@ -293,7 +293,8 @@ func (c *Cursor) write(fsys FS, payload []byte) error {
 			return c.layOut(fsys, payload)
 		}
 	}
-	c.slot = appendSlot(c.slot[:0], c.sequence+1, payload)
+	c.slot = slices.Grow(c.slot[:0], c.slotSize)[:c.slotSize]
+	clear(c.slot[len(appendSlot(c.slot[:0], c.sequence+1, payload)):])
 	if _, err := c.file.WriteAt(c.slot, int64(1-c.safe)*int64(c.slotSize)); err != nil {
 		return fmt.Errorf("write cursor %s: %w", c.name, err)
 	}

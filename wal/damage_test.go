@@ -139,7 +139,7 @@ func TestFlippedBitInABodyIsToldToItsReader(t *testing.T) {
 	b := mustFile(t, disk, first)
 	b[at[1].Offset+28] ^= 4
 	r := look(t, with(t, disk, first, b))
-	hs, _, err := r.log.Scan(at[1], wal.Pos{}, 1)
+	hs, _, err := r.log.Scan(nil, at[1], wal.Pos{}, 1)
 	if err != nil || len(hs) != 2 {
 		t.Fatalf("scan: %d headers, %v", len(hs), err)
 	}

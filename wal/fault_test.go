@@ -294,7 +294,7 @@ func TestMemoryBoundDropsTheOldestUnwrittenAndCountsIt(t *testing.T) {
 				t.Fatalf("%d bytes in memory, the bound is %d", m, memory)
 			}
 			if n == 5 {
-				if dropped, _, _ = r.log.Scan(unwritten, wal.Pos{}, 0); len(dropped) != 2 {
+				if dropped, _, _ = r.log.Scan(nil, unwritten, wal.Pos{}, 0); len(dropped) != 2 {
 					t.Fatalf("%d frames from %v on", len(dropped), unwritten)
 				}
 			}

@@ -19,8 +19,8 @@ type readFile struct {
 	drop  bool
 }
 
-// get returns the open file of a segment; release must be called after use.
-func (r *readFiles) get(fs FS, id uint64, path string) (f File, release func(), err error) {
+// get returns the open file of a segment, which must be released after use.
+func (r *readFiles) get(fs FS, id uint64, path string) (*readFile, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, c := range r.open {
@@ -28,19 +28,19 @@ func (r *readFiles) get(fs FS, id uint64, path string) (f File, release func(), 
 			c.users++
 			copy(r.open[1:i+1], r.open[:i]) // newest first
 			r.open[0] = c
-			return c.file, func() { r.release(c) }, nil
+			return c, nil
 		}
 	}
 	file, err := fs.Open(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	c := &readFile{id: id, file: file, users: 1}
 	r.open = append([]*readFile{c}, r.open...)
 	for i := len(r.open) - 1; i >= maxReadFiles; i-- {
 		r.letGo(i)
 	}
-	return file, func() { r.release(c) }, nil
+	return c, nil
 }
 
 func (r *readFiles) release(c *readFile) {

@@ -60,6 +60,9 @@ type Header struct {
 	crc     uint32 // of the body
 }
 
+// Anchor is the position of the frame that Ref is the offset of.
+func (h Header) Anchor() Pos { return Pos{h.Pos.Segment, h.Ref} }
+
 // End is the position after the frame.
 func (h Header) End() Pos { return Pos{h.Pos.Segment, h.Pos.Offset + frameHeader + h.Len} }
 

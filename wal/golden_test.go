@@ -68,7 +68,7 @@ func TestFilesOfTheFirstReleaseAreRead(t *testing.T) {
 		disk.WriteFile(filepath.Join(dataDir, name), golden(t, name))
 	}
 	r := look(t, disk)
-	hs, next, err := r.log.Scan(r.log.Next(wal.Pos{}), wal.Pos{}, 0)
+	hs, next, err := r.log.Scan(nil, r.log.Next(wal.Pos{}), wal.Pos{}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

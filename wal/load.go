@@ -85,7 +85,7 @@ const headersAtOnce = 4096
 // countSamples counts the samples of a segment as far as it can be read.
 func (l *Log) countSamples(s *segment) (n uint64) {
 	for off := int64(segmentHeader); off < s.size; {
-		hs, next, damaged, err := l.scan(s, off, s.size, headersAtOnce)
+		hs, next, damaged, err := l.scan(nil, s, off, s.size, headersAtOnce)
 		for _, h := range hs {
 			n += uint64(h.Samples)
 			s.newest = max(s.newest, h.Time)

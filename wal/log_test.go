@@ -51,7 +51,7 @@ func appendTest(t *testing.T, l *Log, bodies ...string) []Pos {
 func readTest(t *testing.T, l *Log) (all []string) {
 	t.Helper()
 	for p := l.Next(Pos{}); ; {
-		hs, next, err := l.Scan(p, Pos{}, 10)
+		hs, next, err := l.Scan(nil, p, Pos{}, 10)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -83,14 +83,14 @@ func (l *Log) Next(p Pos) Pos {
 }
 
 // Scan returns the headers of the frames of whole groups at from and after,
-// in from's segment, before to (zero: no bound), about max of them (0: all).
-// next is where to go on: in the segment after when this one has ended.
-func (l *Log) Scan(from, to Pos, max int) (hs []Header, next Pos, err error) {
+// in from's segment, before to (zero: no bound), about max of them (0: all),
+// behind those of dst. next is where to go on: in the segment after when this one has ended.
+func (l *Log) Scan(dst []Header, from, to Pos, max int) (hs []Header, next Pos, err error) {
 	l.mu.Lock()
 	i := l.find(from.Segment)
 	if i == len(l.segments) || l.segments[i].id != from.Segment || l.segments[i].gone {
 		l.mu.Unlock()
-		return nil, from, ErrGone
+		return dst, from, ErrGone
 	}
 	s := l.segments[i]
 	end, ended := s.size, s.ended
@@ -98,15 +98,15 @@ func (l *Log) Scan(from, to Pos, max int) (hs []Header, next Pos, err error) {
 		end, ended = int64(to.Offset), false
 	}
 	l.mu.Unlock()
-	hs, off, damaged, err := l.scan(s, int64(from.Offset), end, max)
+	hs, off, damaged, err := l.scan(dst, s, int64(from.Offset), end, max)
 	if err != nil {
-		return nil, from, err
+		return dst, from, err
 	}
 	next = Pos{s.id, uint32(off)}
 	if damaged && s.own && !ended {
 		return hs, next, fmt.Errorf("segment %d at %d: %w", s.id, off, ErrCorrupt)
 	}
-	if ended && (damaged || off >= end) && len(hs) == 0 {
+	if ended && (damaged || off >= end) && len(hs) == len(dst) {
 		l.mu.Lock()
 		if damaged && off < end && !l.torn[s.id] {
 			l.torn[s.id] = true
@@ -121,9 +121,10 @@ func (l *Log) Scan(from, to Pos, max int) (hs []Header, next Pos, err error) {
 
 // scan reads headers of whole groups in [off, end); damaged says that what
 // stands at the returned offset is no whole group.
-func (l *Log) scan(s *segment, off, end int64, max int) (hs []Header, next int64, damaged bool, err error) {
+func (l *Log) scan(dst []Header, s *segment, off, end int64, max int) (hs []Header, next int64, damaged bool, err error) {
 	var b [frameHeader]byte
-	whole := 0
+	hs = dst
+	whole := len(hs)
 	at := off
 	next = off
 	for at < end {
@@ -131,7 +132,7 @@ func (l *Log) scan(s *segment, off, end int64, max int) (hs []Header, next int64
 			if lostBytes(err) {
 				return hs[:whole], next, true, nil
 			}
-			return nil, off, false, err
+			return dst, off, false, err
 		}
 		h, ok := parseFrameHeader(b[:], Pos{s.id, uint32(at)})
 		if !ok || at+frameHeader+int64(h.Len) > end {
@@ -141,7 +142,7 @@ func (l *Log) scan(s *segment, off, end int64, max int) (hs []Header, next int64
 		at += frameHeader + int64(h.Len)
 		if !h.More {
 			whole, next = len(hs), at
-			if max > 0 && whole >= max {
+			if max > 0 && whole-len(dst) >= max {
 				break
 			}
 		}
@@ -240,15 +241,15 @@ func (l *Log) readAt(s *segment, b []byte, off int64) error {
 	if len(b) == 0 {
 		return nil
 	}
-	f, release, err := l.reads.get(l.o.FS, s.id, s.path)
+	f, err := l.reads.get(l.o.FS, s.id, s.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrGone
 	}
 	if err != nil {
 		return fmt.Errorf("open segment %d: %w", s.id, err)
 	}
-	defer release()
-	n, err := f.ReadAt(b, off)
+	defer l.reads.release(f)
+	n, err := f.file.ReadAt(b, off)
 	if n == len(b) {
 		return nil
 	}

@@ -111,7 +111,7 @@ func (r *rig) mustAppend(n, size int) wal.Pos {
 // body does not check is left out.
 func (r *rig) read(p wal.Pos) (groups []int, end wal.Pos, err error) {
 	for p = r.log.Next(p); ; {
-		hs, next, err := r.log.Scan(p, wal.Pos{}, 3)
+		hs, next, err := r.log.Scan(nil, p, wal.Pos{}, 3)
 		if errors.Is(err, wal.ErrGone) {
 			p = r.log.Next(p)
 			continue

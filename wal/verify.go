@@ -93,16 +93,16 @@ func (l *Log) InUse() bool {
 
 // VerifyHead finds what is wrong with a segment's header and keeps nobody from reading it.
 func (l *Log) VerifyHead(file SegmentFile) (d Damage, bad bool, err error) {
-	f, release, err := l.reads.get(l.o.FS, file.ID, file.Path)
+	f, err := l.reads.get(l.o.FS, file.ID, file.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d, false, ErrGone
 	}
 	if err != nil {
 		return d, false, fmt.Errorf("open segment %d: %w", file.ID, err)
 	}
-	defer release()
+	defer l.reads.release(f)
 	var b [segmentHeader]byte
-	if _, err := f.ReadAt(b[:], 0); err != nil && !lostBytes(err) {
+	if _, err := f.file.ReadAt(b[:], 0); err != nil && !lostBytes(err) {
 		return d, false, fmt.Errorf("read header of segment %d: %w", file.ID, err)
 	} else if err != nil { // it could be read when the log was opened
 		return Damage{File: file.Path, What: fmt.Sprintf("the header cannot be read any more: %v", err)}, true, nil
@@ -121,14 +121,14 @@ const scanChunk = 1 << 20
 // there, the frames whose headers check are counted.
 func (l *Log) Behind(file SegmentFile, offset int64) (Damage, error) {
 	d := Damage{File: file.Path, Offset: offset, Bytes: file.Size - offset, AtLeast: true}
-	f, release, err := l.reads.get(l.o.FS, file.ID, file.Path)
+	f, err := l.reads.get(l.o.FS, file.ID, file.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d, ErrGone
 	}
 	if err != nil {
 		return d, fmt.Errorf("open segment %d: %w", file.ID, err)
 	}
-	defer release()
+	defer l.reads.release(f)
 	at, cut := offset, false
 	if file.Err != nil {
 		d.What, at = file.Err.Error(), segmentHeader
@@ -140,7 +140,7 @@ func (l *Log) Behind(file SegmentFile, offset int64) (Damage, error) {
 		if have := begin + int64(len(chunk)); at+frameHeader > have && have < file.Size {
 			n := min(int64(len(buf)), file.Size-at)
 			chunk, begin = buf[:n], at
-			if _, err := f.ReadAt(chunk, at); err != nil {
+			if _, err := f.file.ReadAt(chunk, at); err != nil {
 				if !lostBytes(err) {
 					return d, fmt.Errorf("read segment %d: %w", file.ID, err)
 				}

@@ -61,7 +61,7 @@ func oldestPending(store *record.Store, stretch *remotewrite.Stretch) (time.Time
 	var oldest int64
 	number := map[record.BlockID]uint32{} // of the span's blocks, in order of first appearance
 	for at := span.Start; ; {
-		entries, next, err := store.Entries(at, 4096)
+		entries, next, err := store.Entries(nil, at, 4096)
 		if err != nil {
 			return time.Time{}, fmt.Errorf("read log at %s: %w", at, err)
 		}
@@ -74,10 +74,10 @@ func oldestPending(store *record.Store, stretch *remotewrite.Stretch) (time.Time
 			}
 			step := e.Pos.Offset
 			if span.Kind == remotewrite.Window {
-				if _, ok := number[e.Block]; !ok {
-					number[e.Block] = uint32(len(number))
+				if _, ok := number[e.Anchor()]; !ok {
+					number[e.Anchor()] = uint32(len(number))
 				}
-				step = number[e.Block]
+				step = number[e.Anchor()]
 			}
 			if step >= low.Step && (oldest == 0 || e.Time < oldest) {
 				oldest = e.Time

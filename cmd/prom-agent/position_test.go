@@ -43,7 +43,7 @@ func sixEntries(t *testing.T) (*record.Store, []record.Entry) {
 			t.Fatal(err)
 		}
 	}
-	entries, _, err := store.Entries(l.Oldest(), 100)
+	entries, _, err := store.Entries(nil, l.Oldest(), 100)
 	if err != nil || len(entries) != 6 {
 		t.Fatalf("%d entries: %v", len(entries), err)
 	}

@@ -184,7 +184,7 @@ func (k *checker) frames(in *inFile, newest bool) (end int64, err error) {
 		return 0, wal.ErrGone
 	}
 	for {
-		hs, next, err := k.s.log.Scan(at, wal.Pos{}, 4096)
+		hs, next, err := k.s.log.Scan(nil, at, wal.Pos{}, 4096)
 		if err != nil {
 			return 0, err
 		}
@@ -292,7 +292,7 @@ func (k *checker) record(in *inFile, h wal.Header) error {
 		}
 		return in.damaged(h, h.Pos.Offset, what, err)
 	}
-	block, err := k.s.Block(wal.Pos{Segment: h.Pos.Segment, Offset: h.Ref})
+	block, err := k.s.Block(h.Anchor())
 	if err == nil {
 		if k.loader.at == 0 {
 			k.loader.column.reset(block)

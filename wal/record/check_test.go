@@ -114,7 +114,7 @@ func lookInto(t testing.TB, disk *waltest.FS, points func([]byte) ([]wal.Pos, er
 		t.Fatal(err)
 	}
 	for at := (wal.Pos{}); ; {
-		es, next, err := s.Entries(at, 4)
+		es, next, err := s.Entries(nil, at, 4)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -53,7 +53,7 @@ func (s *Segment) record(h wal.Header, size int64) {
 func (s *Store) Dump(w io.Writer) error {
 	d := dumper{w: bufio.NewWriterSize(w, 1<<16), names: map[*template.Block][]string{}}
 	for at := (wal.Pos{}); ; {
-		es, next, err := s.Entries(at, 256)
+		es, next, err := s.Entries(nil, at, 256)
 		if err != nil {
 			return fmt.Errorf("read log at %s: %w", at, err)
 		}

@@ -88,12 +88,12 @@ func (s *Store) LoadEach(es []Entry, f func(i int, p *template.Part, t int64) er
 		}
 		var err error
 		if block == nil {
-			if block, err = s.Block(e.Block); err == nil {
+			if block, err = s.Block(e.Anchor()); err == nil {
 				l.column.reset(block)
 			}
 		}
 		if err == nil {
-			err = l.load(s.log, e.header)
+			err = l.load(s.log, *e)
 		}
 		if err != nil {
 			l.at = 0

@@ -132,7 +132,7 @@ func openStore(t testing.TB, dir string, o wal.Options, ring int64) (s *Store, s
 func readAll(t testing.TB, s *Store, from wal.Pos) (texts []string, es []Entry) {
 	t.Helper()
 	for {
-		got, next, err := s.Entries(from, 7)
+		got, next, err := s.Entries(nil, from, 7)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +188,7 @@ func TestWhatWasAppendedIsReadFromEveryPlaceAndAfterARestart(t *testing.T) {
 			// Entries of one block, several at a time and from any one on.
 			byBlock := map[BlockID][]int{}
 			for i, e := range es {
-				byBlock[e.Block] = append(byBlock[e.Block], i)
+				byBlock[e.Anchor()] = append(byBlock[e.Anchor()], i)
 			}
 			for _, indexes := range byBlock {
 				first := r.IntN(len(indexes))

@@ -23,14 +23,10 @@ type Options struct {
 // BlockID names a block within the log: the position of its anchor.
 type BlockID = wal.Pos
 
-// Entry is one record: one block's part of one batch.
-type Entry struct {
-	Pos     wal.Pos
-	Time    int64  // of the batch, ms
-	Samples uint32 // stale markers and further samples included
-	Block   BlockID
-	header  wal.Header
-}
+// Entry is one record, one block's part of one batch, by the header of its frame:
+// Time is the batch's, Samples are with stale markers and further samples, and
+// Anchor names the block.
+type Entry = wal.Header
 
 // Store is the log as batches. All methods may be called from any goroutine,
 // Append for one block by one at a time.
@@ -206,13 +202,13 @@ func (s *Store) End() wal.Pos { return s.log.End() }
 func (s *Store) Changed() <-chan struct{} { return s.log.Changed() }
 
 // Entries returns the records at from and after it, of whole batches and of
-// one segment, about max of them, and where to go on. When there is no more in
+// one segment, about max of them, behind those of dst, and where to go on. When there is no more in
 // from's segment, or no such segment any more, they are those of the next one
 // that has some; none at the log's end.
-func (s *Store) Entries(from wal.Pos, max int) (es []Entry, next wal.Pos, err error) {
+func (s *Store) Entries(dst []Entry, from wal.Pos, max int) (es []Entry, next wal.Pos, err error) {
 	at := s.log.Next(from)
 	for {
-		hs, next, err := s.log.Scan(at, wal.Pos{}, max)
+		hs, next, err := s.log.Scan(dst, at, wal.Pos{}, max)
 		if errors.Is(err, wal.ErrGone) {
 			if moved := s.log.Next(at); moved != at {
 				at = moved
@@ -220,14 +216,15 @@ func (s *Store) Entries(from wal.Pos, max int) (es []Entry, next wal.Pos, err er
 			}
 		}
 		if err != nil {
-			return nil, at, err
+			return dst, at, err
 		}
-		for _, h := range hs {
+		es = dst
+		for _, h := range hs[len(dst):] { // in its own memory
 			if h.Kind == wal.Record {
-				es = append(es, Entry{Pos: h.Pos, Time: h.Time, Samples: h.Samples, Block: wal.Pos{Segment: h.Pos.Segment, Offset: h.Ref}, header: h})
+				es = append(es, h)
 			}
 		}
-		if len(es) > 0 || next == at {
+		if len(es) > len(dst) || next == at {
 			return es, next, nil
 		}
 		at = next
@@ -250,7 +247,7 @@ func (s *Store) newestBefore() (newest int64) {
 	last, oldest := s.log.Segment(), s.log.Oldest().Segment
 	for id := last; id >= oldest && last-id < 1<<16 && newest == 0; id-- {
 		for at := s.log.Next(wal.Pos{Segment: id}); at.Segment == id; {
-			hs, next, err := s.log.Scan(at, wal.Pos{}, 4096)
+			hs, next, err := s.log.Scan(nil, at, wal.Pos{}, 4096)
 			if err != nil {
 				break // whoever reads there says so
 			}

@@ -110,8 +110,8 @@ func TestRecordsGoOnInTheNextSegment(t *testing.T) {
 	segments := map[uint64]bool{}
 	for i := range es {
 		segments[es[i].Pos.Segment] = true
-		if es[i].Block.Segment != es[i].Pos.Segment {
-			t.Errorf("entry at %s leans on an anchor at %s", es[i].Pos, es[i].Block)
+		if es[i].Anchor().Segment != es[i].Pos.Segment {
+			t.Errorf("entry at %s leans on an anchor at %s", es[i].Pos, es[i].Anchor())
 		}
 	}
 	if len(segments) < 5 {
@@ -196,11 +196,11 @@ func TestACorruptBodyCostsWhatLeansOnIt(t *testing.T) {
 	want := appendRandom(t, s, r, &p, records)
 	_, es := readAll(t, s, wal.Pos{})
 	stop()
-	flip(t, segmentFile(t, dir), int64(es[bad].header.End().Offset)-1)
+	flip(t, segmentFile(t, dir), int64(es[bad].End().Offset)-1)
 
 	s, stop = openStore(t, dir, wal.Options{}, 1)
 	defer stop()
-	es, _, err := s.Entries(wal.Pos{}, records+1)
+	es, _, err := s.Entries(nil, wal.Pos{}, records+1)
 	if err != nil || len(es) != records {
 		t.Fatalf("got %d entries, %v", len(es), err)
 	}
@@ -252,11 +252,11 @@ func TestACorruptAnchorCostsItsBlockInTheSegment(t *testing.T) {
 	want = append(want, appendRandom(t, s, r, &b, 1)...)
 	_, es := readAll(t, s, wal.Pos{})
 	stop()
-	flip(t, segmentFile(t, dir), int64(es[0].Block.Offset)+40)
+	flip(t, segmentFile(t, dir), int64(es[0].Anchor().Offset)+40)
 
 	s, stop = openStore(t, dir, wal.Options{}, 1)
 	defer stop()
-	es, _, err := s.Entries(wal.Pos{}, 10)
+	es, _, err := s.Entries(nil, wal.Pos{}, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestADiskThatCannotBeReadNowLosesNothing(t *testing.T) {
 	stop()
 	s, stop = openStore(t, dir, wal.Options{FS: disk}, 1)
 	defer stop()
-	es, _, err := s.Entries(wal.Pos{}, 10)
+	es, _, err := s.Entries(nil, wal.Pos{}, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,7 +362,7 @@ func TestABlockInUseIsSharedWithReaders(t *testing.T) {
 	p := template.Part{Block: testBlock("a", 50)}
 	appendRandom(t, s, r, &p, 2)
 	_, es := readAll(t, s, wal.Pos{})
-	old := es[0].Block
+	old := es[0].Anchor()
 	if b, err := s.Block(old); err != nil || b != p.Block {
 		t.Errorf("got block %p, %v, want the scrape's, %p", b, err, p.Block)
 	}
@@ -467,7 +467,7 @@ func TestManyAppendAndRead(t *testing.T) {
 			at, n := wal.Pos{}, 0
 			for n < targets*scrapes*2 {
 				changed := s.Changed()
-				es, next, err := s.Entries(at, 5)
+				es, next, err := s.Entries(nil, at, 5)
 				if err != nil {
 					t.Error(err)
 					return
@@ -587,8 +587,8 @@ func TestDamageIsSeen(t *testing.T) {
 	_, es := readAll(t, s, wal.Pos{})
 	stop()
 	file := segmentFile(t, dir)
-	flip(t, file, int64(es[2].header.End().Offset)-1)
-	if err := os.Truncate(file, int64(es[4].header.End().Offset)-1); err != nil {
+	flip(t, file, int64(es[2].End().Offset)-1)
+	if err := os.Truncate(file, int64(es[4].End().Offset)-1); err != nil {
 		t.Fatal(err)
 	}
 	look, done, err := OpenReadOnly(dir, nil)

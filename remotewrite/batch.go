@@ -14,15 +14,18 @@ type batch struct {
 
 	// Of a window, see portions:
 	taken   bool     // by a shard
+	press   pressed  // by the reader
 	sent    bool     // it has been in work, in this life or in an earlier one
 	until   At       // where the stored interval ends that it is in, for what follows may be final; zero: it is in none
 	after   []*batch // that must be final first
 	metrics []uint64 // that appear in it, some of them more than once
 
 	from   int64 // time of the first sample, ms
+	newest int64 // time of the newest one
 	parts  []batchPart
 	slots  []uint16
-	frozen bool // there are no columns
+	packed []byte // the request of the batch, or of a part of it; all of it when it is frozen
+	frozen bool   // there are no columns
 	columns
 	exemplars []batchExemplar
 }
@@ -61,6 +64,7 @@ func (b *batch) add(plan wire.BlockPlan, slot int, t int64, v float64, start int
 	if len(b.slots) == 0 {
 		b.from = t
 	}
+	b.newest = max(b.newest, t)
 	b.slots = append(b.slots, uint16(slot))
 	b.times = append(b.times, t)
 	b.values = append(b.values, v)
@@ -75,7 +79,7 @@ func (b *batch) addExemplar(x template.Extra) {
 // isPortion says whether the batch is of a window.
 func (b *batch) isPortion() bool { return len(b.metrics) > 0 }
 
-// reset empties the batch and keeps its memory, but not the plans and the columns.
+// reset empties the batch and keeps its memory, but not the plans, the columns and the request.
 func (b *batch) reset() {
 	clear(b.parts)
 	clear(b.exemplars)

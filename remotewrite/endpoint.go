@@ -107,7 +107,7 @@ func (e *Endpoint) bounded(n int) (shards int, changed bool) {
 }
 
 func limitsOf(cfg *Config) limits {
-	return limits{batch: cfg.Queue.MaxSamplesPerSend, deadline: cfg.Queue.BatchSendDeadline}
+	return limits{batch: cfg.Queue.MaxSamplesPerSend, deadline: cfg.Queue.BatchSendDeadline, ahead: cfg.Queue.SampleAgeLimit == 0}
 }
 
 // run delivers until ctx ends, or until all of a backlog is final. After ctx it
@@ -244,7 +244,8 @@ func (e *Endpoint) wait(ctx context.Context, changed <-chan struct{}, atEnd bool
 	}
 }
 
-// deal deals the sheet, waiting for room where there is none.
+// deal deals the sheet, waiting for room where there is none, and makes the
+// requests of portions that are full.
 func (e *Endpoint) deal(ctx context.Context, sh *sheet) {
 	for {
 		cfg := e.cfg.Load()
@@ -260,6 +261,7 @@ func (e *Endpoint) deal(ctx context.Context, sh *sheet) {
 			e.walk.leave(sh.step)
 		}
 		e.sent.dropped += int(n.dropped + n.tooOld)
+		full := e.led.toPress()
 		e.mu.Unlock()
 		e.metrics.samplesDropped.WithLabelValues(reasonDroppedSeries).Add(float64(n.dropped))
 		e.metrics.samplesDropped.WithLabelValues(reasonTooOld).Add(float64(n.tooOld))
@@ -268,9 +270,15 @@ func (e *Endpoint) deal(ctx context.Context, sh *sheet) {
 		if n.dealt > 0 {
 			raise(&e.seenTime, n.highest)
 		}
+		if full != nil {
+			e.press(full)
+		}
 		e.wakeShards()
 		if done {
 			return
+		}
+		if full != nil {
+			continue
 		}
 		e.branch(ctx)
 		e.metrics.enqueueRetries.Inc()
@@ -279,6 +287,21 @@ func (e *Endpoint) deal(ctx context.Context, sh *sheet) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// press makes the request of a portion.
+func (e *Endpoint) press(b *batch) {
+	pr := e.presses.take()
+	defer e.presses.put(pr)
+	samples, _, _ := pr.encode(b, part{0, b.samples()}, math.MinInt64)
+	packed := pr.pack(true)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b.press = wasPressed
+	if b.mayFreeze(samples, e.v2) {
+		b.packed = append(e.led.newRequest(), packed...)
+		e.led.freeze(b)
 	}
 }
 

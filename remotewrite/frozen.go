@@ -25,19 +25,19 @@ func (b *batch) mayFreeze(samples int, v2 bool) bool {
 	return samples == b.samples() && len(b.exemplars) == 0 && (v2 || len(b.starts) == 0)
 }
 
-// freeze takes a batch's columns. Its request must be kept for thaw.
+// freeze takes a batch's columns. Its request is all of it.
 func (l *ledger) freeze(b *batch) {
 	l.keep(b.columns)
 	b.columns, b.frozen = columns{}, true
 }
 
 // thaw gives the columns back to a frozen batch.
-func (b *batch) thaw(packed []byte, v2 bool) {
+func (b *batch) thaw(v2 bool) {
 	n := b.samples()
 	c := columns{times: make([]int64, 0, n), values: make([]float64, 0, n)}
 	var starts []int64
 	known := false
-	raw, err := s2.Decode(nil, packed)
+	raw, err := s2.Decode(nil, b.packed)
 	if err == nil {
 		err = wire.EachSample(raw, v2, func(t int64, v float64, start int64) {
 			c.times, c.values = append(c.times, t), append(c.values, v)
@@ -51,6 +51,17 @@ func (b *batch) thaw(packed []byte, v2 bool) {
 		c.starts = starts
 	}
 	b.columns, b.frozen = c, false
+}
+
+// newRequest returns memory for a request.
+func (l *ledger) newRequest() []byte {
+	n := len(l.requests)
+	if n == 0 {
+		return nil
+	}
+	r := l.requests[n-1]
+	l.requests = l.requests[:n-1]
+	return r
 }
 
 // keep keeps columns for the next batches.

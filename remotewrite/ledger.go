@@ -27,15 +27,17 @@ type ledger struct {
 	reader At     // everything before it has been dealt; rises
 	passed uint64 // samples in the log before the reader's step, as segments count them
 
-	limits  limits
-	pool    []*batch
-	columns []columns
+	limits   limits
+	pool     []*batch
+	columns  []columns
+	requests [][]byte
 }
 
 // limits are the sizes that a ledger respects. They may change at any time.
 type limits struct {
 	batch    int // samples of a full batch
 	deadline time.Duration
+	ahead    bool // the reader makes the requests of portions
 }
 
 // lane is what one shard has before it.
@@ -372,6 +374,9 @@ func (l *ledger) reshard(n int, now time.Time) {
 	if len(l.columns) > n {
 		l.columns = slices.Clone(l.columns[:n])
 	}
+	if len(l.requests) > n {
+		l.requests = slices.Clone(l.requests[:n])
+	}
 	l.trim()
 }
 
@@ -389,6 +394,9 @@ func (l *ledger) newBatch() *batch {
 
 func (l *ledger) recycle(b *batch) {
 	l.keep(b.columns)
+	if cap(b.packed) > 0 && len(l.requests) < len(l.lanes) {
+		l.requests = append(l.requests, b.packed[:0])
+	}
 	if len(l.pool) < len(l.lanes) {
 		b.reset()
 		l.pool = append(l.pool, b)

@@ -201,6 +201,8 @@ type modelPart struct {
 	sheet   sheet
 	dealing bool
 	bound   Bound
+
+	pressing *batch // its request is being made
 }
 
 func newModel(t *testing.T, seed uint64) *model {
@@ -270,7 +272,7 @@ func (m *model) add(s Stretch) {
 	if m.cruel {
 		most = 1 + m.rnd.IntN(30)
 	}
-	lim := limits{batch: 1 + m.rnd.IntN(most), deadline: time.Duration(m.rnd.IntN(3)) * time.Second}
+	lim := limits{batch: 1 + m.rnd.IntN(most), deadline: time.Duration(m.rnd.IntN(3)) * time.Second, ahead: m.rnd.IntN(2) == 0}
 	p := &modelPart{bound: s.Bound}
 	p.led = newLedger(s.State, lim, m.now())
 	p.walk = newWalk(&m.log, p.led, &m.mu)
@@ -485,7 +487,13 @@ func (m *model) read(p *modelPart) verdict {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	defer m.lookInto(p, false)
+	if p.pressing != nil {
+		p.pressing.press, p.pressing = wasPressed, nil
+	}
 	if !p.sheet.deal(p.led, m.now(), 0, true, &m.tally) {
+		if p.pressing = p.led.toPress(); p.pressing != nil {
+			return stepped
+		}
 		m.lookInto(p, true)
 		return blocked
 	}

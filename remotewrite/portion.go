@@ -16,6 +16,7 @@ type portions struct {
 	unfinished []*batch // dealt and not final, ascending
 	growing    bool     // the last one of unfinished takes further samples
 	due        bool     // it may be taken all the same
+	full       bool     // it takes no further samples, and waits to be pressed
 	metrics    map[uint64]*appearance
 
 	// Of an earlier life: what is before the frontier and not in stored is final.
@@ -49,8 +50,8 @@ func (l *ledger) portion(a At, metric uint64, first bool, n int) *batch {
 	var b *batch
 	if l.growing {
 		b = l.unfinished[len(l.unfinished)-1]
-		if b.len() >= l.limits.batch || first && b.len()+n > l.limits.batch || b.until != until {
-			if l.loose() > l.room() {
+		if b.press != notPressed || b.len() >= l.limits.batch || first && b.len()+n > l.limits.batch || b.until != until {
+			if l.full = l.limits.ahead && b.mayBePressed(); l.full || l.loose() > l.room() {
 				return nil
 			}
 			l.growing = false
@@ -112,10 +113,39 @@ func (l *ledger) loose() (n int) {
 	return n
 }
 
+// pressed says whether the reader has made the request of a portion. It does so
+// before it goes on to the next one, so that of portions that wait for a shard
+// there are requests, which are a third of the size, and no columns.
+type pressed uint8
+
+const (
+	notPressed pressed = iota
+	beingPressed
+	wasPressed
+)
+
+// mayBePressed says whether nobody has made the request of the portion, which
+// then would have all of its columns.
+func (b *batch) mayBePressed() bool {
+	return b.press == notPressed && !b.taken && len(b.exemplars) == 0
+}
+
+// toPress returns the portion whose request the reader is to make before it goes
+// on, nil when there is none. No shard takes it before it is.
+func (l *ledger) toPress() *batch {
+	if !l.full {
+		return nil
+	}
+	l.full = false
+	b := l.unfinished[len(l.unfinished)-1]
+	b.press = beingPressed
+	return b
+}
+
 // mayTake says whether a shard may take the k-th portion.
 func (l *ledger) mayTake(k int) bool {
 	b := l.unfinished[k]
-	return !b.taken && len(b.after) == 0 && (!l.growing || l.due || k < len(l.unfinished)-1 || b.len() >= l.limits.batch)
+	return !b.taken && b.press != beingPressed && len(b.after) == 0 && (!l.growing || l.due || k < len(l.unfinished)-1 || b.len() >= l.limits.batch)
 }
 
 // takeable is the number of portions that shards may take.

@@ -208,7 +208,12 @@ func TestIdleShardsTakeWhatIsReleasedWithoutTheReader(t *testing.T) {
 		deal := func(step uint32, slot uint16, metric uint64) {
 			a := e.led.spans[0].begin()
 			a.Step, a.Slot = step, slot
-			e.led.portion(a, metric, true, 1).add(plan, int(slot), int64(step)+1, 1, 0)
+			b := e.led.portion(a, metric, true, 1)
+			if b == nil { // the one before is full
+				e.press(e.led.toPress())
+				b = e.led.portion(a, metric, true, 1)
+			}
+			b.add(plan, int(slot), int64(step)+1, 1, 0)
 		}
 		e.led.limits.batch = 2
 		deal(0, 0, 1) // a portion of two metrics

@@ -14,7 +14,6 @@ type shard struct {
 	number   int
 	wake     chan struct{}
 	stop     chan struct{}
-	packed   []byte   // the request
 	wary     int      // batches in a row of which nothing was accepted
 	tooLarge bool     // of the batch in work, something was
 	fits     bool     // of the batch in work, something was not
@@ -56,14 +55,10 @@ func (s *shard) run(ctx context.Context) {
 		// What may arrive must be known to a later life. Where the disk hangs,
 		// delivery goes on all the same: it repeats more then.
 		e.cursor.Persist(persistPatience)
-		newest := int64(0)
-		for _, t := range b.times {
-			newest = max(newest, t)
-		}
 		if !s.send(ctx, b) {
 			return // given up: the batch is not final, and the position stays
 		}
-		portion := b.isPortion()
+		portion, newest := b.isPortion(), b.newest
 		e.mu.Lock()
 		e.sent.samples += b.samples()
 		e.all.samples += b.samples()
@@ -146,6 +141,9 @@ func (s *shard) remember(b *batch) {
 // refuse makes a part final that is not sent, because the remote has just found
 // a single sample of its batch too large, and all of a batch before.
 func (s *shard) refuse(b *batch, p part) {
+	if b.frozen {
+		b.thaw(s.e.v2)
+	}
 	samples, exemplars, tooOld := s.encode(b, p, s.e.cfg.Load().oldest(time.Now()))
 	s.expired(tooOld)
 	s.e.metrics.samplesFailed.Add(float64(samples))
@@ -186,10 +184,12 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		reconfigured := e.reconfigured()
 		cfg := e.cfg.Load()
 		back.min, back.max = cfg.Queue.MinBackoff, cfg.Queue.MaxBackoff
-		if b.frozen && cfg.Queue.SampleAgeLimit > 0 { // since now
-			b.thaw(s.packed, e.v2)
+		if b.frozen && (cfg.Queue.SampleAgeLimit > 0 || p.len() < b.samples()) {
+			b.thaw(e.v2)
 		}
-		if !b.frozen {
+		if b.frozen {
+			samples, exemplars, tooOld = b.samples(), 0, 0
+		} else {
 			samples, exemplars, tooOld = s.encode(b, p, cfg.oldest(time.Now()))
 			if cfg.Queue.SampleAgeLimit == 0 && b.mayFreeze(samples, e.v2) {
 				e.mu.Lock()
@@ -201,7 +201,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 			s.expired(tooOld)
 			return true, false, true
 		}
-		if owed := len(s.packed) - paid; owed > 0 {
+		if owed := len(b.packed) - paid; owed > 0 {
 			take := e.rate.take
 			if e.isBacklog() {
 				take = e.rate.takeLast
@@ -217,12 +217,12 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		}
 		paid = 0
 		begin := time.Now()
-		resp, err := e.client.Load().Store(ctx, s.packed, attempt)
+		resp, err := e.client.Load().Store(ctx, b.packed, attempt)
 		took := time.Since(begin)
 		e.mu.Lock()
 		e.sent.busy += took
 		e.all.busy += took
-		e.sent.bytes += len(s.packed)
+		e.sent.bytes += len(b.packed)
 		if err == nil && (e.fastest == 0 || took < e.fastest) {
 			e.fastest = took
 		}
@@ -234,7 +234,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		m.samples.Add(float64(samples))
 		m.exemplars.Add(float64(exemplars))
 		if attempt == 0 {
-			m.bytes.Add(float64(len(s.packed)))
+			m.bytes.Add(float64(len(b.packed)))
 		} else {
 			m.samplesRetried.Add(float64(samples))
 			m.exemplarsRetried.Add(float64(exemplars))
@@ -267,7 +267,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		}
 		e.noteAnswer()
 		if b.frozen { // parts of it may be sent, and it may be named
-			b.thaw(s.packed, e.v2)
+			b.thaw(e.v2)
 		}
 		switch {
 		case se.Status == http.StatusRequestEntityTooLarge && d.tooLarge():
@@ -338,6 +338,11 @@ func (s *shard) encode(b *batch, p part, oldest int64) (samples, exemplars, tooO
 	pr := s.e.presses.take()
 	defer s.e.presses.put(pr)
 	samples, exemplars, tooOld = pr.encode(b, p, oldest)
-	s.packed = append(s.packed[:0], pr.pack(b.isPortion())...)
+	if b.packed == nil {
+		s.e.mu.Lock()
+		b.packed = s.e.led.newRequest()
+		s.e.mu.Unlock()
+	}
+	b.packed = append(b.packed[:0], pr.pack(b.isPortion())...)
 	return samples, exemplars, tooOld
 }

@@ -20,12 +20,12 @@ type batch struct {
 	after   []*batch // that must be final first
 	metrics []uint64 // that appear in it, some of them more than once
 
-	from   int64 // time of the first sample, ms
-	newest int64 // time of the newest one
-	parts  []batchPart
-	slots  []uint16
-	packed []byte // the request of the batch, or of a part of it; all of it when it is frozen
-	frozen bool   // there are no columns
+	from    int64 // time of the first sample, ms
+	newest  int64 // time of the newest one
+	parts   []batchPart
+	packed  []byte // the request of the batch, or of a part of it; all of it when it is frozen
+	frozen  bool   // there are no columns, but an outline
+	outline outline
 	columns
 	exemplars []batchExemplar
 }
@@ -42,10 +42,15 @@ type batchExemplar struct {
 }
 
 // len is what counts towards the size of a batch: samples and exemplars.
-func (b *batch) len() int { return len(b.slots) + len(b.exemplars) }
+func (b *batch) len() int { return b.samples() + len(b.exemplars) }
 
 // samples is the number of samples.
-func (b *batch) samples() int { return len(b.slots) }
+func (b *batch) samples() int {
+	if b.frozen {
+		return b.outline.samples
+	}
+	return len(b.slots)
+}
 
 // add appends a sample.
 func (b *batch) add(plan wire.BlockPlan, slot int, t int64, v float64, start int64) {
@@ -85,7 +90,7 @@ func (b *batch) reset() {
 	clear(b.exemplars)
 	*b = batch{
 		after: b.after[:0], metrics: b.metrics[:0],
-		parts: b.parts[:0], slots: b.slots[:0], exemplars: b.exemplars[:0],
+		parts: b.parts[:0], exemplars: b.exemplars[:0], outline: outline{runs: b.outline.runs[:0]},
 	}
 }
 

@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/klauspost/compress/s2"
@@ -12,9 +13,49 @@ import (
 // way can do without them, as the request has them, in a third of the bytes: with
 // as many requests as there are shards, that is most of what a catch-up needs.
 type columns struct {
+	slots  []uint16
 	times  []int64 // ms
 	values []float64
 	starts []int64 // empty, or by sample; 0: unknown
+}
+
+// outline is what a request does not tell of a batch: its samples' slots, as
+// uvarints of a slot, less the one before, and of how many samples in a row have it.
+type outline struct {
+	samples int
+	runs    []byte
+}
+
+// outlineOf makes the outline of a batch in the memory of another one.
+func outlineOf(slots []uint16, memory []byte) outline {
+	o := outline{samples: len(slots), runs: memory[:0]}
+	for i, last := 0, uint16(0); i < len(slots); {
+		n := 1
+		for i+n < len(slots) && slots[i+n] == slots[i] {
+			n++
+		}
+		o.runs = binary.AppendUvarint(o.runs, uint64(slots[i]-last)) // of the next block, it may be less
+		o.runs = binary.AppendUvarint(o.runs, uint64(n))
+		last = slots[i]
+		i += n
+	}
+	return o
+}
+
+// slots are those of the samples.
+func (o outline) slots() []uint16 {
+	slots := make([]uint16, 0, o.samples)
+	last := uint16(0)
+	for runs := o.runs; len(runs) > 0; {
+		slot, k := binary.Uvarint(runs)
+		n, m := binary.Uvarint(runs[k:])
+		last += uint16(slot)
+		for range n {
+			slots = append(slots, last)
+		}
+		runs = runs[k+m:]
+	}
+	return slots
 }
 
 // startColumns bounds the samples that new columns have room for.
@@ -27,6 +68,7 @@ func (b *batch) mayFreeze(samples int, v2 bool) bool {
 
 // freeze takes a batch's columns. Its request is all of it.
 func (l *ledger) freeze(b *batch) {
+	b.outline = outlineOf(b.slots, b.outline.runs)
 	l.keep(b.columns)
 	b.columns, b.frozen = columns{}, true
 }
@@ -34,7 +76,7 @@ func (l *ledger) freeze(b *batch) {
 // thaw gives the columns back to a frozen batch.
 func (b *batch) thaw(v2 bool) {
 	n := b.samples()
-	c := columns{times: make([]int64, 0, n), values: make([]float64, 0, n)}
+	c := columns{slots: b.outline.slots(), times: make([]int64, 0, n), values: make([]float64, 0, n)}
 	var starts []int64
 	known := false
 	raw, err := s2.Decode(nil, b.packed)
@@ -67,7 +109,7 @@ func (l *ledger) newRequest() []byte {
 // keep keeps columns for the next batches.
 func (l *ledger) keep(c columns) {
 	if len(l.columns) < len(l.lanes) && cap(c.times) > 0 {
-		l.columns = append(l.columns, columns{c.times[:0], c.values[:0], c.starts[:0]})
+		l.columns = append(l.columns, columns{c.slots[:0], c.times[:0], c.values[:0], c.starts[:0]})
 	}
 }
 
@@ -79,5 +121,5 @@ func (l *ledger) newColumns() columns {
 		return c
 	}
 	n := min(l.limits.batch, startColumns)
-	return columns{times: make([]int64, 0, n), values: make([]float64, 0, n)}
+	return columns{slots: make([]uint16, 0, n), times: make([]int64, 0, n), values: make([]float64, 0, n)}
 }

@@ -24,7 +24,8 @@ func TestAFrozenBatchIsReadBackFromItsRequest(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		v2, started := seed%2 == 0, seed%3 == 0
 		batch := led.newBatch()
-		for slot := range 40 {
+		for slot := range 80 { // of two steps
+			slot %= 40
 			at := rnd.Int64N(5) - 2
 			for range rnd.IntN(9) {
 				st := int64(0)
@@ -35,7 +36,7 @@ func TestAFrozenBatchIsReadBackFromItsRequest(t *testing.T) {
 				at += 1 + rnd.Int64N(1<<40)
 			}
 		}
-		want := columns{append([]int64(nil), batch.times...), append([]float64(nil), batch.values...), append([]int64(nil), batch.starts...)}
+		want := columns{append([]uint16(nil), batch.slots...), append([]int64(nil), batch.times...), append([]float64(nil), batch.values...), append([]int64(nil), batch.starts...)}
 		if want.starts = zeroless(want.starts); !v2 && want.starts != nil {
 			if batch.mayFreeze(batch.samples(), v2) {
 				t.Fatalf("seed %d: 1.x has no starts", seed)
@@ -72,7 +73,7 @@ func zeroless(starts []int64) []int64 {
 
 // bits are columns as they can be compared, NaNs included.
 func bits(c columns) string {
-	s := ""
+	s := fmt.Sprintln(c.slots)
 	for i, v := range c.values {
 		s += strconv.FormatInt(c.times[i], 10) + " " + strconv.FormatUint(math.Float64bits(v), 16) + "\n"
 	}
@@ -84,14 +85,14 @@ func bits(c columns) string {
 
 func TestABatchThatIsNotAllInItsRequestIsNotFrozen(t *testing.T) {
 	for name, b := range map[string]*batch{
-		"too old in part": {slots: make([]uint16, 3)},
-		"exemplars":       {slots: make([]uint16, 2), exemplars: make([]batchExemplar, 1)},
+		"too old in part": {columns: columns{slots: make([]uint16, 3)}},
+		"exemplars":       {columns: columns{slots: make([]uint16, 2)}, exemplars: make([]batchExemplar, 1)},
 	} {
 		if b.mayFreeze(2, true) {
 			t.Errorf("%s: what is not among the samples of the request would be lost", name)
 		}
 	}
-	if b := (&batch{slots: make([]uint16, 2)}); !b.mayFreeze(2, false) {
+	if b := (&batch{columns: columns{slots: make([]uint16, 2)}}); !b.mayFreeze(2, false) {
 		t.Error("all is in the request")
 	}
 }

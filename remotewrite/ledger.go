@@ -386,7 +386,7 @@ func (l *ledger) newBatch() *batch {
 		b = l.pool[n-1]
 		l.pool = l.pool[:n-1]
 	} else {
-		b = &batch{slots: make([]uint16, 0, min(l.limits.batch, startColumns))}
+		b = &batch{}
 	}
 	b.columns = l.newColumns()
 	return b

@@ -13,6 +13,7 @@ import (
 // times the request; so shards share presses, and keep the requests.
 type press struct {
 	encoder   wire.Encoder
+	thrifty   *wire.Snappy // nil: not needed yet
 	packed    []byte
 	exemplars []template.Extra
 }
@@ -68,11 +69,15 @@ func (pr *press) encode(b *batch, p part, oldest int64) (samples, exemplars, too
 // of live data.
 func (pr *press) pack(thrifty bool) []byte {
 	raw := pr.encoder.Request()
+	if thrifty {
+		if pr.thrifty == nil {
+			pr.thrifty = &wire.Snappy{}
+		}
+		pr.packed = pr.thrifty.Append(pr.packed[:0], raw)
+		return pr.packed
+	}
 	if n := s2.MaxEncodedLen(len(raw)); cap(pr.packed) < n {
 		pr.packed = make([]byte, n)
-	}
-	if thrifty {
-		return s2.EncodeSnappyBetter(pr.packed[:cap(pr.packed)], raw)
 	}
 	return s2.EncodeSnappy(pr.packed[:cap(pr.packed)], raw)
 }

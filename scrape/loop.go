@@ -141,8 +141,9 @@ type turns struct {
 func (t *turns) next(now time.Time) (at time.Time, ok bool) {
 	at = now
 	if t.tolerance >= 0 {
-		for now.Sub(t.aligned) >= t.interval {
-			t.aligned = t.aligned.Add(t.interval)
+		if late := now.Sub(t.aligned); late >= t.interval {
+			// At once: a clock that leaps from 1970 to now is behind by a billion turns.
+			t.aligned = t.aligned.Add(late.Truncate(t.interval))
 		}
 		if now.Sub(t.aligned) <= t.tolerance {
 			at = t.aligned

@@ -91,6 +91,7 @@ type counts struct {
 	scraped, kept, added                int
 	offered                             int // of kept: those that count for the sample limit, which duplicates do not
 	duplicates, outOfOrder, outOfBounds int
+	reportsOutOfOrder                   int // samples of the scrape's own
 	sampleLimit, labelLimit, bodyLimit  bool
 	flushed                             bool  // the memory of a failing target was cut back
 	bytes                               int64 // of the body, unpacked

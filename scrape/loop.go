@@ -220,6 +220,9 @@ func (l *loop) scrape(at time.Time) {
 	}
 	if ordered {
 		batch.Parts = append(batch.Parts, l.report(rd.guard, rd.t, duration, err, &rd.c))
+	} else {
+		l.makeBlock()
+		rd.c.reportsOutOfOrder = l.block.Len()
 	}
 	if appendErr := l.env.sink.Append(&batch); appendErr != nil {
 		l.env.log.Error("Scrape commit failed", "scrape_pool", l.rules.cfg.Job, "target", l.target.url.Redacted(), "err", appendErr)

@@ -102,7 +102,7 @@ func (m *metrics) count(c *counts) {
 	}
 	add(m.duplicates, c.duplicates)
 	add(m.outOfOrder, c.outOfOrder)
-	add(m.agentOutOfOrder, c.outOfOrder)
+	add(m.agentOutOfOrder, c.outOfOrder+c.reportsOutOfOrder)
 	add(m.outOfBounds, c.outOfBounds)
 	for _, limit := range []struct {
 		hit bool

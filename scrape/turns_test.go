@@ -1,8 +1,13 @@
 package scrape
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 func TestTurnsKeepTheirScheduleAndHaveAMillisecondEach(t *testing.T) {
@@ -45,5 +50,42 @@ func TestALeapFrom1970CostsATurnNoTime(t *testing.T) {
 	}
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("it took %s", took)
+	}
+}
+
+// As with Prometheus, whose agent counts both where they are to be logged, and
+// the target's alone where they are scraped.
+func TestWhatAClockThatWasSetBackKeepsOutOfTheLogIsCounted(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", textType)
+		io.WriteString(w, "a 1\nb 1\n")
+	}))
+	defer srv.Close()
+	for _, tc := range []struct {
+		name    string
+		extra   bool
+		reports float64
+	}{{"plain", false, 5}, {"with extra metrics", true, 8}} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newSingle(t, address(t, srv), func(c *JobConfig) { c.ExtraMetrics = tc.extra })
+			now := time.Now()
+			s.scrape(now)
+			for i := range 3 {
+				s.scrape(now.Add(time.Duration(i)*time.Minute - time.Hour))
+				if s.samples != 0 {
+					t.Errorf("%d samples are logged", s.samples)
+				}
+			}
+			s.scrape(now.Add(time.Minute))
+			if s.samples != 2+int(tc.reports) {
+				t.Errorf("%d samples are logged when the clock is right again", s.samples)
+			}
+			if n := testutil.ToFloat64(s.env.metrics.outOfOrder); n != 3*2 {
+				t.Errorf("%v samples of the target are counted, want 6", n)
+			}
+			if n, want := testutil.ToFloat64(s.env.metrics.agentOutOfOrder), 3*(2+tc.reports); n != want {
+				t.Errorf("%v samples are counted as not logged, want %v", n, want)
+			}
+		})
 	}
 }

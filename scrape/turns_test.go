@@ -37,19 +37,15 @@ func TestTurnsKeepTheirScheduleAndHaveAMillisecondEach(t *testing.T) {
 }
 
 // A device without a clock of its own boots in 1970 and gets the time from the
-// network. Walking the turns between would take minutes.
+// network. Walking the turns between would not end.
 func TestALeapFrom1970CostsATurnNoTime(t *testing.T) {
 	start := time.Unix(5, 0)
-	turns := turns{interval: 100 * time.Millisecond, tolerance: time.Millisecond, aligned: start}
+	turns := turns{interval: time.Microsecond, tolerance: 0, aligned: start}
 	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-	begin := time.Now()
-	for i, want := range []time.Duration{0, 100 * time.Millisecond, 200 * time.Millisecond} {
-		if at, ok := turns.next(now.Add(want + 500*time.Microsecond)); !ok || !at.Equal(now.Add(want)) {
+	for i, want := range []time.Duration{0, time.Millisecond, 2 * time.Millisecond} {
+		if at, ok := turns.next(now.Add(want)); !ok || !at.Equal(now.Add(want)) {
 			t.Errorf("turn %d: got %v %v, want the scheduled %v", i, at, ok, now.Add(want))
 		}
-	}
-	if took := time.Since(begin); took > time.Second {
-		t.Errorf("it took %s", took)
 	}
 }
 

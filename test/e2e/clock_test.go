@@ -136,14 +136,14 @@ func inEverySteppedReceiver(t *testing.T, binary string, test func(t *testing.T,
 	})
 }
 
-// went waits for so many scrapes of each target, and complains when any took
-// longer than two intervals and what a busy machine needs to come.
+// went waits for so many scrapes of each target, and complains when any did not
+// come for many intervals. A busy machine may need some.
 func (s *stepped) went(scrapes int) {
 	s.t.Helper()
 	for range scrapes {
 		began := time.Now()
 		s.scraped(1)
-		if took := time.Since(began); took > 2*s.interval+2*time.Second {
+		if took := time.Since(began); took > 15*s.interval {
 			s.t.Errorf("no scrape of some target for %s", took)
 		}
 	}

@@ -17,6 +17,7 @@ const (
 	windowSamples   = 1 << 17        // samples of a window
 	windowStep      = 1 << 16        // samples of a block in a window
 	maxWindowMillis = 20 * 60 * 1000 // between the first and the last entry of a window
+	windowSlack     = 8              // windowSamples and windowStep may be exceeded by this part, for a window to end with a turn of all blocks
 	maxPairs        = 64             // pairs of job and instance that are told apart per block
 )
 
@@ -24,12 +25,16 @@ const (
 // make one window. Many samples give full requests to many shards, and many
 // entries per block make the labels a small part of them; the time is short
 // enough for a receiver whose own limit is an hour to take two windows in any order.
+// Where it can, a window ends before its first block comes again, so that the
+// next one has the blocks in the same order: what comes late in one and early in
+// the next holds up the shards.
 type extent struct {
 	most    int // entries of a block: no more than a request has samples, which is a series' then
 	blocks  map[record.BlockID]*blockExtent
 	entries int
 	samples uint64
-	first   int64 // time of the first entry, ms
+	first   int64          // time of the first entry, ms
+	turn    record.BlockID // of the first entry
 }
 
 type blockExtent struct {
@@ -40,15 +45,22 @@ type blockExtent struct {
 // take takes the next entry in, if it is one of the window. The first one is.
 func (x *extent) take(e record.Entry) bool {
 	if x.blocks == nil {
-		x.blocks, x.first = map[record.BlockID]*blockExtent{}, e.Time
+		x.blocks, x.first, x.turn = map[record.BlockID]*blockExtent{}, e.Time, e.Anchor()
 	}
 	b := x.blocks[e.Anchor()]
 	if b == nil {
 		b = &blockExtent{}
 	}
-	if x.entries == maxWindow || e.Time > x.first+maxWindowMillis || b.entries == x.most ||
-		b.entries >= minWindowBlock && (x.samples >= windowSamples || b.samples >= windowStep) {
+	if x.entries == maxWindow || e.Time > x.first+maxWindowMillis || b.entries == x.most {
 		return false
+	}
+	if b.entries >= minWindowBlock {
+		over := func(part uint64) bool {
+			return x.samples >= windowSamples+windowSamples*part/windowSlack || b.samples >= windowStep+windowStep*part/windowSlack
+		}
+		if over(0) && e.Anchor() == x.turn || over(1) {
+			return false
+		}
 	}
 	x.blocks[e.Anchor()] = b
 	b.entries, b.samples = b.entries+1, b.samples+uint64(e.Samples)

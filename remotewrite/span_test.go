@@ -44,3 +44,33 @@ func TestAWindowTakesWhatFillsRequestsAndNoMore(t *testing.T) {
 		})
 	}
 }
+
+// Whoever comes first in a window comes first in the next one.
+func TestWindowsBeginWithTheSameBlock(t *testing.T) {
+	for blocks := range 50 {
+		blocks += 2
+		for _, samples := range []int{1, 10, 100, 1000} {
+			var x *extent
+			windows := 0
+			for i := 0; windows < 5; i++ {
+				e := record.Entry{Time: int64(i / blocks), Samples: uint32(samples), Pos: wal.Pos{Segment: 1}, Ref: uint32(i % blocks)}
+				if x == nil || !x.take(e) {
+					if e.Ref != 0 {
+						t.Errorf("%d blocks of %d samples: a window begins with number %d", blocks, samples, e.Ref)
+					}
+					x = &extent{most: maxWindowBlock}
+					x.take(e)
+					windows++
+				}
+			}
+		}
+	}
+	// It need not come again.
+	x := extent{most: maxWindowBlock}
+	n := 0
+	for ; x.take(record.Entry{Samples: 1000, Pos: wal.Pos{Segment: 1}, Ref: uint32(min(n, 1+n%7))}); n++ {
+	}
+	if most := windowSamples / 1000 * (windowSlack + 1) / windowSlack; n < windowSamples/1000 || n > most+1 {
+		t.Errorf("a window of %d entries, at most %d", n, most)
+	}
+}

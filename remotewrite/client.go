@@ -28,6 +28,7 @@ const (
 	answerTime   = time.Second // for reading them: the status says all that matters
 	maxUnasked   = 512 << 10   // bytes that a connection may bring without a byte being sent on it
 	maxRedirects = 10
+	answerBuffer = 1 << 10 // bytes: answers are short, and no more than their heads matters
 )
 
 // errLongAnswer is an answer whose headers do not end in maxUnasked bytes.
@@ -58,7 +59,7 @@ func newClient(cfg Config, userAgent string, names resolver) (*Client, error) {
 	if cfg.RoundRobinDNS {
 		dial = roundRobin{names, dial}.dial
 	}
-	c, err := httpclient.New(cfg.HTTP, "remote_storage_write_client", bounded(dial))
+	c, err := httpclient.New(cfg.HTTP, "remote_storage_write_client", httpclient.Options{Dial: bounded(dial), AnswerBuffer: answerBuffer})
 	if err != nil {
 		return nil, fmt.Errorf("HTTP client of remote %s: %w", cfg.RemoteName, err)
 	}
@@ -156,17 +157,56 @@ type SendError struct {
 func (e *SendError) Error() string { return e.Err.Error() }
 func (e *SendError) Unwrap() error { return e.Err }
 
-// Store makes one attempt to deliver body, which is compressed. attempt is 0
+// Store makes one attempt to deliver body, which is compressed, and must not be
+// changed any more: a receiver may answer before it has read all of it. attempt is 0
 // for the first, and sent with the others. An error is a *SendError.
 func (c *Client) Store(ctx context.Context, body []byte, attempt int) (Response, error) {
+	return c.store(ctx, &reading{bytes: body}, attempt)
+}
+
+// reading is a request's body, which the transport opens again after a redirect
+// or a connection that was closed.
+type reading struct {
+	bytes []byte
+	open  atomic.Int32 // readers
+}
+
+// reader is one of a body.
+type reader struct {
+	bytes.Reader
+	body   *reading
+	closed atomic.Bool
+}
+
+// goesOn says whether the transport may still read.
+func (b *reading) goesOn() bool { return b.open.Load() > 0 }
+
+func (b *reading) reader() (io.ReadCloser, error) {
+	b.open.Add(1)
+	r := &reader{body: b}
+	r.Reset(b.bytes)
+	return r, nil
+}
+
+func (r *reader) Close() error {
+	if !r.closed.Swap(true) {
+		r.body.open.Add(-1)
+	}
+	return nil
+}
+
+// store is Store with a body that knows who reads it.
+func (c *Client) store(ctx context.Context, body *reading, attempt int) (Response, error) {
 	c.enter()
 	defer c.leave()
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, nil)
 	if err != nil {
 		return Response{}, &SendError{Err: fmt.Errorf("make request: %w", err)}
 	}
+	req.GetBody, req.ContentLength = body.reader, int64(len(body.bytes))
+	req.Body, _ = body.reader() // which has no error
 	for k, v := range c.headers {
 		req.Header[k] = v
 	}

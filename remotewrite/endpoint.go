@@ -107,7 +107,7 @@ func (e *Endpoint) bounded(n int) (shards int, changed bool) {
 }
 
 func limitsOf(cfg *Config) limits {
-	return limits{batch: cfg.Queue.MaxSamplesPerSend, deadline: cfg.Queue.BatchSendDeadline, ahead: cfg.Queue.SampleAgeLimit == 0}
+	return limits{batch: cfg.Queue.MaxSamplesPerSend, deadline: cfg.Queue.BatchSendDeadline, ahead: cfg.Queue.SampleAgeLimit == 0, starts: cfg.V2()}
 }
 
 // run delivers until ctx ends, or until all of a backlog is final. After ctx it
@@ -261,7 +261,7 @@ func (e *Endpoint) deal(ctx context.Context, sh *sheet) {
 			e.walk.leave(sh.step)
 		}
 		e.sent.dropped += int(n.dropped + n.tooOld)
-		full := e.led.toPress()
+		press, full := e.led.toPress()
 		e.mu.Unlock()
 		e.metrics.samplesDropped.WithLabelValues(reasonDroppedSeries).Add(float64(n.dropped))
 		e.metrics.samplesDropped.WithLabelValues(reasonTooOld).Add(float64(n.tooOld))
@@ -270,14 +270,14 @@ func (e *Endpoint) deal(ctx context.Context, sh *sheet) {
 		if n.dealt > 0 {
 			raise(&e.seenTime, n.highest)
 		}
-		if full != nil {
-			e.press(full)
+		if press != nil {
+			e.press(press)
 		}
 		e.wakeShards()
 		if done {
 			return
 		}
-		if full != nil {
+		if full {
 			continue
 		}
 		e.branch(ctx)

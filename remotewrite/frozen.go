@@ -73,8 +73,8 @@ func (l *ledger) freeze(b *batch) {
 	b.columns, b.frozen = columns{}, true
 }
 
-// thaw gives the columns back to a frozen batch.
-func (b *batch) thaw(v2 bool) {
+// melted reads the columns of a frozen batch back from its request.
+func (b *batch) melted(v2 bool) columns {
 	n := b.samples()
 	c := columns{slots: b.outline.slots(), times: make([]int64, 0, n), values: make([]float64, 0, n)}
 	var starts []int64
@@ -92,8 +92,11 @@ func (b *batch) thaw(v2 bool) {
 	if known {
 		c.starts = starts
 	}
-	b.columns, b.frozen = c, false
+	return c
 }
+
+// thaw gives a frozen batch the columns that were melted.
+func (l *ledger) thaw(b *batch, c columns) { b.columns, b.frozen = c, false }
 
 // newRequest returns memory for a request.
 func (l *ledger) newRequest() []byte {

@@ -54,7 +54,7 @@ func TestAFrozenBatchIsReadBackFromItsRequest(t *testing.T) {
 		if batch.times != nil || len(led.columns) != 1 {
 			t.Fatal("a frozen batch has columns, or they are not used again")
 		}
-		batch.thaw(v2)
+		led.thaw(batch, batch.melted(v2))
 		if bits(batch.columns) != bits(want) {
 			t.Errorf("seed %d: got %v, want %v", seed, batch.columns, want)
 		}

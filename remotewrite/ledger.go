@@ -38,6 +38,7 @@ type limits struct {
 	batch    int // samples of a full batch
 	deadline time.Duration
 	ahead    bool // the reader makes the requests of portions
+	starts   bool // requests have start times
 }
 
 // lane is what one shard has before it.

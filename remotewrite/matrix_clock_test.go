@@ -112,6 +112,16 @@ func TestSteppingClocks(t *testing.T) {
 // the limit says, and it is counted.
 func TestALeapOverTheAgeLimitIsCounted(t *testing.T) {
 	t.Parallel()
+	for range 5 { // on a busy machine the reader may have all of it before the clock leaps
+		if leapOverTheAgeLimit(t) > 0 || t.Failed() {
+			return
+		}
+	}
+	t.Error("nothing was lost")
+}
+
+// leapOverTheAgeLimit returns how many samples were lost.
+func leapOverTheAgeLimit(t *testing.T) (lost int) {
 	var now atomic.Int64
 	now.Store(5000)
 	l := openLogWith(t, wal.Options{FS: waltest.New(), SyncInterval: time.Minute, MaxAge: time.Hour, Now: func() time.Time { return time.UnixMilli(now.Load()) }})
@@ -141,8 +151,12 @@ func TestALeapOverTheAgeLimitIsCounted(t *testing.T) {
 	m.delivered()
 	got := m.accountOf("test", r, false)
 	got.addsUp(t, false)
-	if got.lost == 0 || got.lost > early+30*a.Len() || got.failed+got.dropped+got.behind != 0 {
+	if got.lost > early+30*a.Len() || got.failed+got.dropped+got.behind != 0 {
 		t.Errorf("counted %+v of %d, %d of them early", got, l.count, early)
 	}
-	r.mustHaveRest(l, got.lost)
+	if got.lost > 0 {
+		r.mustHaveRest(l, got.lost)
+	}
+	m.stop()
+	return got.lost
 }

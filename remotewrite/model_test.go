@@ -491,7 +491,8 @@ func (m *model) read(p *modelPart) verdict {
 		p.pressing.press, p.pressing = wasPressed, nil
 	}
 	if !p.sheet.deal(p.led, m.now(), 0, true, &m.tally) {
-		if p.pressing = p.led.toPress(); p.pressing != nil {
+		var full bool
+		if p.pressing, full = p.led.toPress(); full {
 			return stepped
 		}
 		m.lookInto(p, true)

@@ -51,7 +51,7 @@ func (l *ledger) portion(a At, metric uint64, first bool, n int) *batch {
 	if l.growing {
 		b = l.unfinished[len(l.unfinished)-1]
 		if b.press != notPressed || b.len() >= l.limits.batch || first && b.len()+n > l.limits.batch || b.until != until {
-			if l.full = l.limits.ahead && b.mayBePressed(); l.full || l.loose() > l.room() {
+			if l.full = l.limits.ahead && b.mayBePressed(l.limits.starts); l.full || l.loose() > l.room() {
 				return nil
 			}
 			l.growing = false
@@ -113,33 +113,57 @@ func (l *ledger) loose() (n int) {
 	return n
 }
 
-// pressed says whether the reader has made the request of a portion. It does so
-// before it goes on to the next one, so that of portions that wait for a shard
-// there are requests, which are a third of the size, and no columns.
+// pressed says who makes the request of a portion that is full: a shard that has
+// nothing to do, else the reader, before it goes on to the next one. So of portions that
+// wait for a shard there are requests, which are a third of the size, and no columns.
 type pressed uint8
 
 const (
-	notPressed pressed = iota
-	beingPressed
-	wasPressed
+	notPressed   pressed = iota
+	beingPressed         // by the reader
+	wasPressed           // by it
+	leftToShard
 )
+
+// maxUnpressed is the number of portions with columns at which the reader makes
+// requests although shards have nothing to do: they share the presses.
+const maxUnpressed = 3
 
 // mayBePressed says whether nobody has made the request of the portion, which
 // then would have all of its columns.
-func (b *batch) mayBePressed() bool {
-	return b.press == notPressed && !b.taken && len(b.exemplars) == 0
+func (b *batch) mayBePressed(starts bool) bool {
+	return b.press == notPressed && !b.taken && b.mayFreeze(b.samples(), starts)
 }
 
-// toPress returns the portion whose request the reader is to make before it goes
-// on, nil when there is none. No shard takes it before it is.
-func (l *ledger) toPress() *batch {
+// toPress says whether the reader has stopped because a portion is full, and
+// returns it when the reader is to make its request. No shard takes it before that is done.
+func (l *ledger) toPress() (b *batch, full bool) {
 	if !l.full {
-		return nil
+		return nil, false
 	}
 	l.full = false
-	b := l.unfinished[len(l.unfinished)-1]
+	b = l.unfinished[len(l.unfinished)-1]
+	if l.starving() && l.unpressed() <= maxUnpressed {
+		b.press, l.growing = leftToShard, false
+		return nil, true
+	}
 	b.press = beingPressed
-	return b
+	return b, true
+}
+
+// starving says whether a shard has nothing to do.
+func (l *ledger) starving() bool {
+	return slices.ContainsFunc(l.lanes, func(ln lane) bool { return ln.sending == nil })
+}
+
+// unpressed is the number of portions with columns.
+func (l *ledger) unpressed() (n int) {
+	for _, b := range l.unfinished {
+		if !b.frozen {
+			n++
+		}
+	}
+	return n
 }
 
 // mayTake says whether a shard may take the k-th portion.

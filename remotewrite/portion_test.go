@@ -210,7 +210,9 @@ func TestIdleShardsTakeWhatIsReleasedWithoutTheReader(t *testing.T) {
 			a.Step, a.Slot = step, slot
 			b := e.led.portion(a, metric, true, 1)
 			if b == nil { // the one before is full
-				e.press(e.led.toPress())
+				if full, _ := e.led.toPress(); full != nil {
+					e.press(full)
+				}
 				b = e.led.portion(a, metric, true, 1)
 			}
 			b.add(plan, int(slot), int64(step)+1, 1, 0)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -142,7 +143,7 @@ func (s *shard) remember(b *batch) {
 // a single sample of its batch too large, and all of a batch before.
 func (s *shard) refuse(b *batch, p part) {
 	if b.frozen {
-		b.thaw(s.e.v2)
+		s.thaw(b)
 	}
 	samples, exemplars, tooOld := s.encode(b, p, s.e.cfg.Load().oldest(time.Now()))
 	s.expired(tooOld)
@@ -185,7 +186,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		cfg := e.cfg.Load()
 		back.min, back.max = cfg.Queue.MinBackoff, cfg.Queue.MaxBackoff
 		if b.frozen && (cfg.Queue.SampleAgeLimit > 0 || p.len() < b.samples()) {
-			b.thaw(e.v2)
+			s.thaw(b)
 		}
 		if b.frozen {
 			samples, exemplars, tooOld = b.samples(), 0, 0
@@ -217,7 +218,11 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		}
 		paid = 0
 		begin := time.Now()
-		resp, err := e.client.Load().Store(ctx, b.packed, attempt)
+		body := &reading{bytes: b.packed}
+		resp, err := e.client.Load().store(ctx, body, attempt)
+		if body.goesOn() { // its memory is not for other requests
+			b.packed = slices.Clone(b.packed)
+		}
 		took := time.Since(begin)
 		e.mu.Lock()
 		e.sent.busy += took
@@ -267,7 +272,7 @@ func (s *shard) sendPart(ctx context.Context, b *batch, p part, d *division) (ac
 		}
 		e.noteAnswer()
 		if b.frozen { // parts of it may be sent, and it may be named
-			b.thaw(e.v2)
+			s.thaw(b)
 		}
 		switch {
 		case se.Status == http.StatusRequestEntityTooLarge && d.tooLarge():
@@ -330,6 +335,14 @@ func (s *shard) answered(resp Response, samples, exemplars int) bool {
 		e.metrics.exemplarsFailed.Add(float64(n))
 	}
 	return true
+}
+
+// thaw gives a frozen batch its columns back.
+func (s *shard) thaw(b *batch) {
+	c := b.melted(s.e.v2)
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	s.e.led.thaw(b, c)
 }
 
 // encode makes the request of the part's samples that are not older than

@@ -84,7 +84,7 @@ func newFetcher(c *JobConfig, userAgent, socket string, env *environment) (*fetc
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		}
 	}
-	client, err := httpclient.New(c.HTTP, c.Job, dial)
+	client, err := httpclient.New(c.HTTP, c.Job, httpclient.Options{Dial: dial})
 	if err != nil {
 		return nil, fmt.Errorf("error creating HTTP client: %w", err)
 	}

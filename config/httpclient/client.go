@@ -19,16 +19,24 @@ import (
 	"github.com/prometheus/common/config"
 )
 
-// bufferSize is that of what a connection reads and writes, bytes: a request's
-// head is not much longer, and bodies go past the buffers.
-const bufferSize = 1 << 10
+// requestBuffer is what a connection collects before it writes, bytes: a
+// request's head is not much longer, and bodies go past it.
+const requestBuffer = 1 << 10
 
 // DialFunc dials an address of a network.
 type DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
+// Options are what the configuration does not say.
+type Options struct {
+	Dial DialFunc // for the target's address; nil: as usual
+	// AnswerBuffer is what a connection reads at once, bytes; 0: as usual, which
+	// is also the bound of a chunk's extensions and of a trailer.
+	AnswerBuffer int
+}
+
 // New returns the client of a block. Its connections are counted under the name.
-// dial is for the target's address, nil: as usual.
-func New(cfg config.HTTPClientConfig, name string, dial DialFunc) (*http.Client, error) {
+func New(cfg config.HTTPClientConfig, name string, o Options) (*http.Client, error) {
+	dial := o.Dial
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
 	}
@@ -42,7 +50,7 @@ func New(cfg config.HTTPClientConfig, name string, dial DialFunc) (*http.Client,
 	if !ok || hasReferences(&cfg) {
 		return config.NewClientFromConfig(cfg, name, config.WithDialContextFunc(dial))
 	}
-	t.ReadBufferSize, t.WriteBufferSize = bufferSize, bufferSize
+	t.ReadBufferSize, t.WriteBufferSize = o.AnswerBuffer, requestBuffer
 	t.DialContext = counted(name, dial)
 	c := &http.Client{Transport: withCredentials(t, &cfg)}
 	if !cfg.FollowRedirects {

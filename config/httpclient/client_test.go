@@ -96,7 +96,7 @@ func TestRequestsAreThoseOfPrometheus(t *testing.T) {
 			return strings.Join(append(all, got...), "\n")
 		}
 		theirs := answers(config.NewClientFromConfig(cfg, "theirs"))
-		if ours := answers(New(cfg, "ours", nil)); ours != theirs {
+		if ours := answers(New(cfg, "ours", Options{})); ours != theirs {
 			t.Errorf("%s: ours:\n%s\ntheirs:\n%s", name, ours, theirs)
 		}
 	}
@@ -120,7 +120,7 @@ func TestConnectionsAreCountedAndKeepNoLog(t *testing.T) {
 		dialled++
 		return (&net.Dialer{}).DialContext(ctx, network, addr)
 	}
-	c, err := New(config.DefaultHTTPClientConfig, "counted", dial)
+	c, err := New(config.DefaultHTTPClientConfig, "counted", Options{Dial: dial, AnswerBuffer: 1 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,7 +14,6 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/klauspost/compress/snappy"
 	"github.com/prometheus/prometheus/prompb"
 )
 
@@ -310,7 +308,10 @@ func TestTheClockSteps(t *testing.T) {
 	t.Run("from 1970 to now", func(t *testing.T) {
 		inEverySteppedReceiver(t, binary, func(t *testing.T, s *stepped) {
 			s.startCentral()
-			s.give(time.Now())
+			give(t, s.central.addr, prompb.TimeSeries{
+				Labels:  []prompb.Label{{Name: "__name__", Value: "of_another_agent"}},
+				Samples: []prompb.Sample{{Timestamp: time.Now().UnixMilli(), Value: 1}},
+			})
 			s.clock.set(time.Until(time.Unix(5, 0)))
 			s.startAgent()
 			s.went(5)
@@ -396,24 +397,3 @@ func TestTheClockSteps(t *testing.T) {
 
 // outOfBound is what a Prometheus counts of samples that are too old for it.
 const outOfBound = "prometheus_tsdb_out_of_bound_samples_total"
-
-// give gives the receiver a sample that is none of the agent's.
-func (s *stepped) give(at time.Time) {
-	s.t.Helper()
-	m := prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
-		Labels:  []prompb.Label{{Name: "__name__", Value: "of_another_agent"}},
-		Samples: []prompb.Sample{{Timestamp: at.UnixMilli(), Value: 1}},
-	}}}
-	raw, err := m.Marshal()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	resp, err := http.Post("http://"+s.central.addr+"/api/v1/write", "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, raw)))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		s.t.Fatalf("the receiver answers %s", resp.Status)
-	}
-}

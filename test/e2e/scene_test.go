@@ -81,23 +81,30 @@ func (s *scene) failed() int {
 // overtake gives the receiver a sample of the marked series that is newer than
 // what is scraped in the next time.
 func (s *scene) overtake(d time.Duration) {
-	m := prompb.WriteRequest{Timeseries: []prompb.TimeSeries{{
+	s.t.Helper()
+	give(s.t, s.central.addr, prompb.TimeSeries{
 		Labels: []prompb.Label{{Name: "__name__", Value: s.marked.name}, {Name: "instance", Value: s.marked.instance()},
 			{Name: "job", Value: s.job}, {Name: "series", Value: "0"}},
 		// A staleness marker, so that no query finds it.
 		Samples: []prompb.Sample{{Timestamp: time.Now().Add(d).UnixMilli(), Value: math.Float64frombits(value.StaleNaN)}},
-	}}}
+	})
+}
+
+// give gives the receiver at an address a series.
+func give(t testing.TB, addr string, series prompb.TimeSeries) {
+	t.Helper()
+	m := prompb.WriteRequest{Timeseries: []prompb.TimeSeries{series}}
 	raw, err := m.Marshal()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	resp, err := http.Post("http://"+s.central.addr+"/api/v1/write", "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, raw)))
+	resp, err := http.Post("http://"+addr+"/api/v1/write", "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, raw)))
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
-		s.t.Fatalf("the receiver answers %s", resp.Status)
+		t.Fatalf("the receiver answers %s", resp.Status)
 	}
 }
 

@@ -65,8 +65,8 @@ func (pr *press) encode(b *batch, p part, oldest int64) (samples, exemplars, too
 }
 
 // pack compresses what has been encoded. The bytes are the press's. thrifty takes
-// two thirds more time for 9% less of a backlog, and next to nothing less
-// of live data.
+// twice the time for 6 to 10% less of a backlog, and next to nothing less of
+// live data.
 func (pr *press) pack(thrifty bool) []byte {
 	raw := pr.encoder.Request()
 	if thrifty {

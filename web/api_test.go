@@ -68,7 +68,7 @@ func TestAPIAnswers(t *testing.T) {
 		{"/targets?state=nonsense", `{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":null}`},
 		{"/status/config", `{"yaml":"global:\n  scrape_interval: 15s\n"}`},
 		{"/status/flags", `{"config.file":"prometheus.yml","web.max-connections":"512"}`},
-		{"/status/buildinfo", `{"version":"3.15.0+prom-agent.1.2.3","revision":"abc","branch":"main","buildUser":"u@h","buildDate":"today","goVersion":"go1.26"}`},
+		{"/status/buildinfo", `{"version":"3.16.0+prom-agent.1.2.3","revision":"abc","branch":"main","buildUser":"u@h","buildDate":"today","goVersion":"go1.26"}`},
 		{"/status/runtimeinfo", `{"startTime":"2026-02-03T04:05:06.789Z","CWD":"/data","hostname":"h","serverTime":"2026-02-03T04:05:06.789Z",
 			"reloadConfigSuccess":true,"lastConfigTime":"2026-02-03T04:05:06.789Z","corruptionCount":2,"goroutineCount":7,"GOMAXPROCS":2,
 			"GOMEMLIMIT":1073741824,"GOGC":"50","GODEBUG":"","storageRetention":"80%"}`},

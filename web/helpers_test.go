@@ -70,7 +70,7 @@ func options(t testing.TB, c *calls) Options {
 		Now:    func() time.Time { return lastScrape.Add(2 * time.Second) },
 		Reload: func() error { c.reloads.Add(1); return c.reloadErr },
 		Quit:   func() { c.quits.Add(1) },
-		Build:  BuildInfo{Version: "3.15.0+prom-agent.1.2.3", Revision: "abc", Branch: "main", BuildUser: "u@h", BuildDate: "today", GoVersion: "go1.26"},
+		Build:  BuildInfo{Version: "3.16.0+prom-agent.1.2.3", Revision: "abc", Branch: "main", BuildUser: "u@h", BuildDate: "today", GoVersion: "go1.26"},
 		Flags:  map[string]string{"config.file": "prometheus.yml", "web.max-connections": "512"},
 		Config: func() string { return "global:\n  scrape_interval: 15s\n" },
 		Runtime: func() RuntimeInfo {

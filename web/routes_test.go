@@ -124,7 +124,7 @@ func TestPageShowsWhatRuns(t *testing.T) {
 
 func TestVersionIsTheBuild(t *testing.T) {
 	res, body := do(t, newServer(t, &calls{}).Handler(), "GET", "/version")
-	if got := fields(t, body); res.StatusCode != 200 || got["version"] != "3.15.0+prom-agent.1.2.3" || got["goVersion"] != "go1.26" {
+	if got := fields(t, body); res.StatusCode != 200 || got["version"] != "3.16.0+prom-agent.1.2.3" || got["goVersion"] != "go1.26" {
 		t.Errorf("got %d %v", res.StatusCode, got)
 	}
 }

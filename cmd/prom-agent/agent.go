@@ -65,7 +65,6 @@ func newAgent(f *flags, logger *slog.Logger) (*agent, error) {
 		logger.Error(fmt.Sprintf("Error loading config (--config.file=%s)", f.configFile), "file", abs, "err", err)
 		return nil, exitError{code: 2}
 	}
-	a.limitMemory()
 	if idle := f.idle(); len(idle) > 0 {
 		logger.Info("These flags are accepted for compatibility with Prometheus and do nothing here", "flags", strings.Join(idle, " "))
 	}
@@ -134,6 +133,7 @@ func userAgent() string { return "Prometheus/" + fullVersion() }
 // the data when ctx ends: first nothing new enters, then what entered is made
 // durable, then what can be sent is sent. The server goes last.
 func (a *agent) run(ctx context.Context) error {
+	a.limitMemory(ctx)
 	if err := a.server.Listen(); err != nil {
 		return fatal{"Unable to start web listener", errors.Join(err, a.journal.Close())}
 	}
@@ -222,15 +222,16 @@ func (a *agent) load(cfg *config.Config) (commit func(), err error) {
 	}, nil
 }
 
-// limitMemory sets GOMEMLIMIT from the cgroup's or the machine's memory.
-func (a *agent) limitMemory() {
+// limitMemory sets GOMEMLIMIT from the cgroup's or the machine's memory, and
+// again at the interval of --auto-gomemlimit.refresh-interval until ctx ends.
+func (a *agent) limitMemory(ctx context.Context) {
 	if !a.flags.autoGOMEMLIMIT {
 		return
 	}
-	if _, err := memlimit.SetGoMemLimitWithOpts(
+	if _, err := memlimit.Set(
 		memlimit.WithRatio(a.flags.memLimitRatio),
 		memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)),
-		memlimit.WithRefreshInterval(time.Duration(a.flags.memLimitRefresh)),
+		memlimit.WithRefreshInterval(ctx, time.Duration(a.flags.memLimitRefresh)),
 		memlimit.WithLogger(a.log.With("component", "automemlimit")),
 	); err != nil {
 		a.log.Warn("Failed to set GOMEMLIMIT automatically", "component", "automemlimit", "err", err)

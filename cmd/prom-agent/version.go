@@ -10,7 +10,7 @@ import (
 
 // compatible is the version of Prometheus whose agent mode this is; clients
 // that look for features read it from the API.
-const compatible = "3.15.0"
+const compatible = "3.16.0"
 
 // own is prom-agent's version, set by the linker; "dev" in a plain build.
 var own = "dev"

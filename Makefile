@@ -9,7 +9,7 @@ BRANCH   ?= $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
 V        := github.com/prometheus/common/version
 LDFLAGS  := -s -w -X main.own=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH)
 
-.PHONY: build run test unit race config-all-sd e2e fuzz lint soak bench setup clean
+.PHONY: build run test unit race config-all-sd e2e fresh fuzz lint soak bench setup clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -tags '$(TAGS)' -trimpath -ldflags '$(LDFLAGS)' -o prom-agent ./cmd/prom-agent
@@ -41,6 +41,10 @@ setup:
 e2e: build setup
 	PROM_AGENT=$(CURDIR)/prom-agent PROMETHEUS=$$(test/setup --path) KUBE=$$(test/setup --kube-path) \
 		$(GO) test -exec $(CURDIR)/test/netns -count=1 -timeout 20m ./test/e2e
+
+# Both commands of the README in a bare Debian root: as root, about an hour.
+fresh:
+	test/fresh
 
 # A minute for each fuzz target.
 FUZZTIME ?= 1m

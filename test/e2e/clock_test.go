@@ -274,7 +274,8 @@ func (s *stepped) addAsAJob() *numbered {
 // that has no clock of its own, or a wrong one. Scraping goes on, the agent
 // ends in order, and its counters say of each sample where it is.
 func TestTheClockSteps(t *testing.T) {
-	binary := steppable(t)
+	binary := steppable(t) // before the others begin: a compiler would take their time
+	t.Parallel()
 
 	// As with Prometheus, what is scraped while the clock is behind is not newer
 	// than what its series have, and is not logged.

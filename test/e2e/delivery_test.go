@@ -87,10 +87,12 @@ func refused(t testing.TB, p *process, but ...string) {
 }
 
 func TestNodeExporterArrivesInEveryKindOfReceiver(t *testing.T) {
+	t.Parallel()
 	for _, r := range receivers(t) {
 		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
-			exporterAddr, receiverAddr, agentAddr := freeAddr(t), freeAddr(t), freeAddr(t)
+			exporterAddr, receiverAddr, agentAddr := ownAddr(t), ownAddr(t), ownAddr(t)
 			exporter := startNodeExporter(t, exporterAddr)
 			central := startReceiver(t, r, dir, receiverAddr)
 			writeFile(t, filepath.Join(dir, "prometheus.yml"), agentConfig(exporterAddr, receiverAddr, r.message))
@@ -142,10 +144,12 @@ func TestNodeExporterArrivesInEveryKindOfReceiver(t *testing.T) {
 // The receiver is down while the agent is killed and started again; what was
 // scraped before the kill arrives all the same.
 func TestOutageAndKillLoseNothing(t *testing.T) {
+	t.Parallel()
 	for _, r := range receivers(t) {
 		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
-			exporterAddr, receiverAddr, agentAddr := freeAddr(t), freeAddr(t), freeAddr(t)
+			exporterAddr, receiverAddr, agentAddr := ownAddr(t), ownAddr(t), ownAddr(t)
 			startNodeExporter(t, exporterAddr)
 			writeFile(t, filepath.Join(dir, "prometheus.yml"), agentConfig(exporterAddr, receiverAddr, r.message))
 

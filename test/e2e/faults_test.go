@@ -283,6 +283,7 @@ var faults = []fault{
 // as out of order, out of bounds or too old, but what the fault has made come
 // twice.
 func TestReceiverFaultsWithPrometheus(t *testing.T) {
+	t.Parallel()
 	if currentBinary == "" {
 		t.Fatal("PROMETHEUS names no binary; run `make e2e`")
 	}

@@ -70,6 +70,7 @@ func metricShapes(t *testing.T, p *process) map[string]string {
 // Dashboards and alerts for Prometheus agent go on working: every metric of it
 // is there, with its type and its labels.
 func TestSelfMetricsAreThoseOfPrometheusAgent(t *testing.T) {
+	t.Parallel()
 	if currentBinary == "" {
 		t.Fatal("PROMETHEUS names no binary; run `make e2e`")
 	}
@@ -77,7 +78,7 @@ func TestSelfMetricsAreThoseOfPrometheusAgent(t *testing.T) {
 	defer sink.Close()
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "targets.json"), `[{"targets":["127.0.0.1:1"]}]`)
-	oracleAddr, agentAddr := freeAddr(t), freeAddr(t)
+	oracleAddr, agentAddr := ownAddr(t), ownAddr(t)
 	writeFile(t, filepath.Join(dir, "prometheus.yml"), fmt.Sprintf(`
 global: {scrape_interval: 1s}
 scrape_configs:

@@ -71,6 +71,7 @@ func own(settings string) string {
 // After an outage of minutes the newest data comes before the backlog, to a
 // Prometheus that takes samples out of order; the agent is killed in between.
 func TestPrometheusWithAWindowGetsTheNewestFirstAndThenTheBacklog(t *testing.T) {
+	t.Parallel()
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		rng := randomly(t)
 		const past = 240

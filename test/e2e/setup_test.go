@@ -11,6 +11,7 @@ import (
 // On a machine that lacks a program, test/setup must say so: it once took a
 // function of its own for the program and installed nothing.
 func TestSetupNamesEveryPackageThatIsMissing(t *testing.T) {
+	t.Parallel()
 	bare := t.TempDir()
 	for _, tool := range []string{"bash", "dirname"} {
 		path, err := exec.LookPath(tool)

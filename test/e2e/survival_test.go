@@ -16,6 +16,7 @@ func randomly(t testing.TB) *rand.Rand {
 }
 
 func TestPrometheusGetsAllFromAnAgentThatIsKilledUnderLoad(t *testing.T) {
+	t.Parallel()
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		rng := randomly(t)
 		// This is longer than what comes twice after a kill: of no series do two
@@ -36,6 +37,7 @@ func TestPrometheusGetsAllFromAnAgentThatIsKilledUnderLoad(t *testing.T) {
 }
 
 func TestPrometheusThatIsKilledUnderLoadHasAllAfterwards(t *testing.T) {
+	t.Parallel()
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		rng := randomly(t)
 		s.startCentral()
@@ -54,6 +56,7 @@ func TestPrometheusThatIsKilledUnderLoadHasAllAfterwards(t *testing.T) {
 }
 
 func TestPrometheusGetsAllThatWasScrapedBeforeATermination(t *testing.T) {
+	t.Parallel()
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		s.startAgent() // no receiver yet
 		s.scraped(6)
@@ -81,6 +84,7 @@ func TestPrometheusGetsAllThatWasScrapedBeforeATermination(t *testing.T) {
 // series, when it is killed: what had come then comes in part again, beside
 // what has not, and a Prometheus without a window refuses the repetitions.
 func TestPrometheusGetsAllFromAnAgentThatIsKilledWhileItCatchesUp(t *testing.T) {
+	t.Parallel()
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		rng := randomly(t)
 		s.past(400)
@@ -108,8 +112,10 @@ func TestPrometheusGetsAllFromAnAgentThatIsKilledWhileItCatchesUp(t *testing.T) 
 // it was: a Prometheus without a window, which refuses the repetition whole,
 // refuses nothing else with it. One with a window takes it, behind what it has.
 func TestPrometheusGetsAllThoughRequestsChangeAtKills(t *testing.T) {
+	t.Parallel()
 	for name, window := range map[string]string{"without a window": "", "with a window": "storage: {tsdb: {out_of_order_time_window: 1h}}\n"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			inEveryReceiver(t, func(t *testing.T, s *site) {
 				rng := randomly(t)
 				s.past(400)

@@ -88,6 +88,7 @@ func (s *site) empty() {
 // The disk fills up while all is well, and an outage comes on top of it; and
 // it fills up in an outage, and the receiver comes back before there is room.
 func TestPrometheusGetsAllThroughAFullDisk(t *testing.T) {
+	t.Parallel()
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		s.onTmpfs()
 		s.startCentral()
@@ -127,6 +128,7 @@ func TestPrometheusGetsAllThroughAFullDisk(t *testing.T) {
 // cannot be remounted so, but a mount over it makes every new file fail. The
 // noise makes the log begin new ones.
 func TestPrometheusGetsAllThroughAReadOnlyDisk(t *testing.T) {
+	t.Parallel()
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		s.flags = []string{"--storage.agent.retention.max-size=1MB"}
 		s.add(newNoisy(t))

@@ -37,6 +37,7 @@ func newNoisy(t testing.TB) *numbered {
 // The log's size limit takes the oldest segments in an outage. What is left
 // arrives; what the remote says that it lost is exactly what is missing.
 func TestWhatRetentionTakesIsAllThatPrometheusMisses(t *testing.T) {
+	t.Parallel()
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		s.flags = []string{"--storage.agent.retention.max-size=1MB"}
 		s.add(newNoisy(t))
@@ -89,6 +90,7 @@ func TestWhatRetentionTakesIsAllThatPrometheusMisses(t *testing.T) {
 
 // One of two remotes is dead; a third one comes later and begins at the log's oldest data.
 func TestPrometheusGetsAllBesideADeadRemoteAndAsANewOne(t *testing.T) {
+	t.Parallel()
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		central, dead := s.remote("central", s.centralAddr, ""), s.remote("dead", ownAddr(t), "")
 		s.write(dead + central)

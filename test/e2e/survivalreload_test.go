@@ -64,6 +64,7 @@ func (s *site) reloads() {
 }
 
 func TestPrometheusGetsAllThroughReloadsInAnOutage(t *testing.T) {
+	t.Parallel()
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		s.startCentral()
 		s.startAgent()
@@ -80,6 +81,7 @@ func TestPrometheusGetsAllThroughReloadsInAnOutage(t *testing.T) {
 
 // A limit makes the catch-up last; the reloads come while it does.
 func TestPrometheusGetsAllThroughReloadsInTheCatchUp(t *testing.T) {
+	t.Parallel()
 	inEveryReceiver(t, func(t *testing.T, s *site) {
 		const slow = "\nprom_agent:\n  remotes: [{name: central, max_bytes_per_second: 2KB}]\n"
 		s.configure("", slow)

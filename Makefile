@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := $(shell $(GO) env GOFLAGS) -trimpath
 LDFLAGS  := -s -w -X main.own=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH)
 
-.PHONY: build run test unit race config-all-sd e2e fresh fuzz lint soak bench setup clean
+.PHONY: build run test unit race config-all-sd e2e e2e-cluster e2e-agent fresh fuzz lint soak bench setup clean
 
 build:
 	$(GO) build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o prom-agent ./cmd/prom-agent
@@ -41,9 +41,22 @@ config-all-sd:
 setup:
 	test/setup
 
+# Two runs beside each other, each in a network namespace of its own: the tests
+# with a Kubernetes cluster, one after the other, and all others, some at a time.
+CLUSTER_TESTS := Kubernetes|APIServer|Pod|Deployment|Cluster|RollingUpgrade
 e2e: build setup
-	PROM_AGENT=$(CURDIR)/prom-agent PROMETHEUS=$$(test/setup --path) KUBE=$$(test/setup --kube-path) \
-		$(GO) test -exec $(CURDIR)/test/netns -count=1 -timeout 20m -parallel 6 ./test/e2e
+	$(MAKE) --no-print-directory -j2 --output-sync=target e2e-cluster e2e-agent
+
+e2e-cluster e2e-agent: export PROM_AGENT = $(CURDIR)/prom-agent
+e2e-cluster e2e-agent: export PROMETHEUS = $(shell test/setup --path)
+e2e-cluster e2e-agent: export KUBE = $(shell test/setup --kube-path)
+E2E = $(GO) test -exec $(CURDIR)/test/netns -count=1 -timeout 20m -parallel 6
+
+e2e-cluster:
+	$(E2E) -run '$(CLUSTER_TESTS)' ./test/e2e
+
+e2e-agent:
+	$(E2E) -skip '$(CLUSTER_TESTS)' ./test/e2e
 
 # Both commands of the README in a bare Debian root: as root, about an hour.
 fresh:

@@ -31,6 +31,7 @@ func filled(kind Kind, seed int64) library {
 		func(q *resource.Quantity, c randfill.Continue) {
 			*q = *resource.NewQuantity(c.Int63n(1000), resource.DecimalSI)
 		},
+		func(f *metav1.FieldsV1, _ randfill.Continue) { *f = *metav1.NewFieldsV1(`{"f:spec":{"f:x":{}}}`) },
 		func(t *metav1.Time, c randfill.Continue) { *t = metav1.Unix(c.Int63n(1<<31), 0) },
 		func(r *corev1.ObjectReference, c randfill.Continue) {
 			c.FillNoCustom(r)

@@ -1,7 +1,8 @@
 // Package object holds Kubernetes objects as far as targets and their labels
-// need them, and decodes them from protobuf without the rest.
+// need them, and decodes them from protobuf or JSON without the rest.
 //
 // The path: an encoded object -> Decode -> a pointer to one of the types here.
+// JSON goes through FromJSON first, which makes the encoded object of it.
 // Objects never change once they are decoded; their strings share memory with
 // nothing else.
 package object

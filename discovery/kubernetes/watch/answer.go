@@ -7,13 +7,16 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"promagent/discovery/kubernetes/object"
 )
 
 // answer is a response whose body is being read. A server that sends nothing
 // for long ends it.
 type answer struct {
 	resp   *http.Response
-	err    error // of the connection, once there was one
+	media  string // content type, protobufType or jsonType
+	err    error  // of the connection, once there was one
 	body   io.ReadCloser
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -29,7 +32,7 @@ func (f *follower) ask(ctx context.Context, values url.Values, accept string, zi
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
 	// The head of an answer comes at once or is not worth waiting for.
 	a.timer = time.AfterFunc(patience, func() { a.cancel(errSilent) })
-	resp, err := f.client.get(a.ctx, f.store.query.path(), values, accept, zipped) //nolint:bodyclose // the answer closes it
+	resp, media, err := f.client.get(a.ctx, f.store.query.path(), values, accept, zipped) //nolint:bodyclose // the answer closes it
 	if err != nil {
 		a.timer.Stop()
 		err = a.cause(err)
@@ -37,7 +40,7 @@ func (f *follower) ask(ctx context.Context, values url.Values, accept string, zi
 		return nil, err
 	}
 	a.timer.Reset(limit)
-	a.resp, a.body = resp, resp.Body
+	a.resp, a.media, a.body = resp, media, resp.Body
 	resp.Body = a
 	return a, nil
 }
@@ -74,9 +77,34 @@ func (a *answer) explain(err error) error {
 	case a.err != nil:
 		return a.cause(&lostError{a.err})
 	case errors.As(err, &bad):
-		return err
+		return a.named(err)
 	}
-	return &garbage{err}
+	return a.named(&garbage{err})
+}
+
+// named says of what makes no sense in which content type it came.
+func (a *answer) named(err error) error {
+	var bad *garbage
+	if errors.As(err, &bad) {
+		return garbled("%s: %w", a.media, bad.err)
+	}
+	return err
+}
+
+// list reads a list of objects of a kind.
+func (a *answer) list(body io.Reader, kind object.Kind, item func(raw []byte) error) (listMeta, error) {
+	if a.media == jsonType {
+		return readJSONList(body, kind, item)
+	}
+	return readList(body, item)
+}
+
+// events reads the events of a watch of objects of a kind.
+func (a *answer) events(body io.Reader, kind object.Kind) interface{ next() (event, error) } {
+	if a.media == jsonType {
+		return newJSONEvents(body, kind)
+	}
+	return newEvents(body)
 }
 
 // cause is err, or the silence that led to it.

@@ -17,8 +17,15 @@ import (
 
 const (
 	protobufType = "application/vnd.kubernetes.protobuf"
-	metadataList = protobufType + ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-	metadataItem = protobufType + ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+	jsonType     = "application/json"
+
+	// What is asked for, the best first: not every server has protobuf, or can
+	// give metadata alone. What comes is said by the answer.
+	wholeObjects = protobufType + ", " + jsonType
+	metadataList = protobufType + asList + ", " + jsonType + asList + ", " + wholeObjects
+	metadataItem = protobufType + asItem + ", " + jsonType + asItem + ", " + wholeObjects
+	asList       = ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+	asItem       = ";as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 	// lost is how long a connection that was cut without a word looks alive.
 	lost = 7 * time.Second
@@ -68,20 +75,21 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 // them is through wrappers that http.Client does not see through.
 func (c *Client) CloseIdleConnections() { utilnet.CloseIdleConnectionsFor(c.http.Transport) }
 
-// get asks for path with the parameters and gives the body of an answer in
-// protobuf. Another answer is a *refusal or an error that says what came.
-func (c *Client) get(ctx context.Context, path string, values url.Values, accept string, zipped bool) (*http.Response, error) {
+// get asks for path with the parameters and gives an answer with its content
+// type, protobufType or jsonType. Another answer is a *refusal or an error that
+// says what came.
+func (c *Client) get(ctx context.Context, path string, values url.Values, accept string, zipped bool) (*http.Response, string, error) {
 	u := *c.base
 	u.RawQuery = values.Encode()
 	raw := strings.TrimSuffix(u.EscapedPath(), "/") + path
 	plain, err := url.PathUnescape(raw)
 	if err != nil {
-		return nil, fmt.Errorf("make path %q: %w", raw, err)
+		return nil, "", fmt.Errorf("make path %q: %w", raw, err)
 	}
 	u.Path, u.RawPath = plain, raw
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
+		return nil, "", fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("Accept", accept)
 	// Said in any case: without it the transport asks for gzip on its own, and
@@ -92,23 +100,25 @@ func (c *Client) get(ctx context.Context, path string, values url.Values, accept
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("ask API server: %w", err)
+		return nil, "", fmt.Errorf("ask API server: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		body, err := content(resp)
 		if err != nil {
-			return nil, newRefusal(resp, nil)
+			return nil, "", newRefusal(resp, nil)
 		}
 		// What cannot be read of the body is missing from the message, no more.
 		b, _ := io.ReadAll(io.LimitReader(body, maxRefusal))
-		return nil, newRefusal(resp, b)
+		return nil, "", newRefusal(resp, b)
 	}
-	if t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || t != protobufType {
+	given := resp.Header.Get("Content-Type")
+	media, _, err := mime.ParseMediaType(given)
+	if err != nil || media != protobufType && media != jsonType {
 		resp.Body.Close()
-		return nil, &garbage{fmt.Errorf("the content type is %q, not %s", clip(resp.Header.Get("Content-Type")), protobufType)}
+		return nil, "", garbled("the content type is %q, neither %s nor %s", clip(given), protobufType, jsonType)
 	}
-	return resp, nil
+	return resp, media, nil
 }
 
 // clip shortens what a server says to what a line of a log can hold.

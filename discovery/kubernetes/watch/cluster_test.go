@@ -90,7 +90,7 @@ func TestStoreWithoutLingerEndsAtOnce(t *testing.T) {
 // TestUseBeforeRun starts what is in use when Run begins, and no more.
 func TestUseBeforeRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &api{calls: make(chan *call)}
+		a := &api{media: protobufType, calls: make(chan *call)}
 		client, err := NewClient(&rest.Config{Host: "http://api", Transport: a})
 		if err != nil {
 			t.Fatal(err)

@@ -30,7 +30,7 @@ func TestFailureIsExplainedAndRecovered(t *testing.T) {
 		"selector":         {slices, func(c *call) { c.refuse(&metav1.Status{Code: 400, Message: "field label not supported"}, nil) }, "check the selectors of the query for endpointslices in namespace"},
 		"bad request":      {podQuery, func(c *call) { c.refuse(&metav1.Status{Code: 400}, nil) }, "refuses to give pods"},
 		"unknown resource": {podQuery, func(c *call) { c.refuse(&metav1.Status{Code: 404}, nil) }, "does not know pods"},
-		"no protobuf":      {podQuery, func(c *call) { c.refuse(&metav1.Status{Code: 406}, nil) }, "does not give pods as protobuf"},
+		"no protobuf":      {podQuery, func(c *call) { c.refuse(&metav1.Status{Code: 406}, nil) }, "gives pods neither as protobuf nor as JSON"},
 		"unreachable":      {podQuery, func(c *call) { c.fail() }, "cannot be reached"},
 		"silent":           {podQuery, func(c *call) { r, _ := io.Pipe(); c.respond(200, nil, silent{r, c}) }, "does not answer"},
 		"no answer":        {podQuery, func(*call) {}, "does not answer"},
@@ -248,10 +248,13 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 }
 
 func TestLostWatchGoesOnWhereItWas(t *testing.T) {
-	half := frame("ADDED", pod("a/lost=1", "7"))
 	for name, end := range map[string]func(w stream){
-		"reset":        func(w stream) { w.w.CloseWithError(errNoServer) },
-		"reset inside": func(w stream) { w.w.Write(half[:len(half)-9]); w.w.CloseWithError(errNoServer) },
+		"reset": func(w stream) { w.w.CloseWithError(errNoServer) },
+		"reset inside": func(w stream) {
+			b := w.frame("ADDED", pod("a/lost=1", "7"))
+			w.w.Write(b[:len(b)-9])
+			w.w.CloseWithError(errNoServer)
+		},
 		"cut by proxy": func(w stream) { w.w.CloseWithError(io.ErrUnexpectedEOF) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -396,8 +399,8 @@ func TestMetadataAloneIsAskedFor(t *testing.T) {
 		at := time.Now()
 		c.refuse(&metav1.Status{Code: 406}, nil)
 		c = r.nextWatch(t, "5")
-		if got := c.req.Header.Get("Accept"); got != protobufType || c.at != at {
-			t.Errorf("after the refusal: got %q after %v, want %q at once", got, c.at.Sub(at), protobufType)
+		if got := c.req.Header.Get("Accept"); got != wholeObjects || c.at != at {
+			t.Errorf("after the refusal: got %q after %v, want %q at once", got, c.at.Sub(at), wholeObjects)
 		}
 		if r.failed() != 0 {
 			t.Error("the refusal counts as a failure")

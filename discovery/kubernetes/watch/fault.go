@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -92,7 +93,7 @@ func (s status) refusal() *refusal {
 // parseStatus reads a metav1.Status in protobuf or in JSON; false: it is none.
 func parseStatus(b []byte) (status, bool) {
 	var s status
-	if len(b) > 0 && b[0] == '{' {
+	if bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("{")) {
 		err := json.Unmarshal(b, &s)
 		return s, err == nil
 	}

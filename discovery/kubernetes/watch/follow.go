@@ -248,7 +248,7 @@ func (f *follower) trusted() bool { return !f.doubt && f.short < shortInARow }
 
 // page lists one page into staged.
 func (f *follower) page(ctx context.Context, values url.Values, staged *stage) (listMeta, error) {
-	accept := protobufType
+	accept := wholeObjects
 	if f.lean() {
 		accept = metadataList
 	}
@@ -261,7 +261,7 @@ func (f *follower) page(ctx context.Context, values url.Values, staged *stage) (
 	if err != nil {
 		return listMeta{}, a.explain(err)
 	}
-	m, err := readList(body, func(raw []byte) error {
+	m, err := a.list(body, f.store.query.Kind, func(raw []byte) error {
 		if staged.added >= f.most.objects {
 			return fmt.Errorf("the list has more than %d objects", f.most.objects)
 		}
@@ -295,7 +295,7 @@ func (f *follower) watch(ctx context.Context) error {
 	values.Set("allowWatchBookmarks", "true")
 	values.Set("resourceVersion", f.version)
 	values.Set("timeoutSeconds", strconv.Itoa(limit))
-	accept := protobufType
+	accept := wholeObjects
 	if f.lean() {
 		accept = metadataItem
 	}
@@ -318,7 +318,7 @@ func (f *follower) watch(ctx context.Context) error {
 			f.works()
 		}
 	}()
-	for stream := newEvents(body); ; {
+	for stream := a.events(body, f.store.query.Kind); ; {
 		ev, err := stream.next()
 		if err == io.EOF {
 			if time.Since(began) < fruitful {
@@ -330,7 +330,7 @@ func (f *follower) watch(ctx context.Context) error {
 			return a.explain(err)
 		}
 		if err := f.apply(ev); err != nil {
-			return err
+			return a.named(err)
 		}
 		if f.works(); f.trusted() && settled.Stop() {
 			f.report.works(f.store.query)

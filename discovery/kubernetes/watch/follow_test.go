@@ -17,7 +17,7 @@ func TestStoreFollowsTheServer(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		s, _ := r.cluster.Use(podQuery)
 		c := r.nextList(t, "resourceVersion=0")
-		for h, want := range map[string]string{"Accept": protobufType, "Accept-Encoding": "gzip"} {
+		for h, want := range map[string]string{"Accept": wholeObjects, "Accept-Encoding": "gzip"} {
 			if got := c.req.Header.Get(h); got != want {
 				t.Errorf("header %s of list: got %q, want %q", h, got, want)
 			}
@@ -107,32 +107,32 @@ func TestWatchThatTheServerDoesNotTakeIsListedAgain(t *testing.T) {
 func TestListIsGzipped(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		s, _ := r.cluster.Use(podQuery)
-		b := zipped(encode(pods("5", "", "a/x=1")))
+		b := zipped(r.media.encode(pods("5", "", "a/x=1")))
 		r.next(t).respond(200, map[string]string{"Content-Encoding": "gzip"}, bytes.NewReader(b))
 		want(t, s, "a/x=1")
 	})
 }
 
 func TestBadListChangesNothing(t *testing.T) {
-	good := encode(pods("9", "", "a/x=2", "a/new=1"))
+	good := func(c *call) []byte { return c.encode(pods("9", "", "a/x=2", "a/new=1")) }
 	for name, answer := range map[string]func(c *call){
-		"ends early": func(c *call) { c.respond(200, nil, bytes.NewReader(good[:len(good)-20])) },
+		"ends early": func(c *call) { b := good(c); c.respond(200, nil, bytes.NewReader(b[:len(b)-20])) },
 		"ends in gzip": func(c *call) {
-			c.respond(200, map[string]string{"Content-Encoding": "gzip"}, bytes.NewReader(zipped(good)[:60]))
+			c.respond(200, map[string]string{"Content-Encoding": "gzip"}, bytes.NewReader(zipped(good(c))[:60]))
 		},
 		"ends before gzip": func(c *call) { c.respond(200, map[string]string{"Content-Encoding": "gzip"}, strings.NewReader("")) },
 		"gzip without end": func(c *call) {
-			b := zipped(good)
+			b := zipped(good(c))
 			c.respond(200, map[string]string{"Content-Encoding": "gzip"}, bytes.NewReader(b[:len(b)-6]))
 		},
-		"other encoding": func(c *call) { c.respond(200, map[string]string{"Content-Encoding": "br"}, bytes.NewReader(good)) },
+		"other encoding": func(c *call) { c.respond(200, map[string]string{"Content-Encoding": "br"}, bytes.NewReader(good(c))) },
 		"nothing":        func(c *call) { c.respond(200, nil, strings.NewReader("")) },
 		"magic alone":    func(c *call) { c.respond(200, nil, strings.NewReader(magic)) },
 		"web page": func(c *call) {
 			c.respond(200, map[string]string{"Content-Type": "text/html"}, strings.NewReader("<html>"))
 		},
 		"not protobuf": func(c *call) { c.respond(200, nil, strings.NewReader("<html>")) },
-		"one object":   func(c *call) { c.respond(200, nil, bytes.NewReader(encode(pod("a/x=1", "9")))) },
+		"one object":   func(c *call) { c.respond(200, nil, bytes.NewReader(c.encode(pod("a/x=1", "9")))) },
 		"noise":        func(c *call) { c.respond(200, nil, strings.NewReader(magic+strings.Repeat("\xff", 100))) },
 		"object too large": func(c *call) {
 			c.respond(200, nil, strings.NewReader(magic+"\x12\xff\xff\xff\xff\x0f\x12\x81\x80\x80\x08"))
@@ -174,7 +174,7 @@ func TestConnectionCutInListChangesNothing(t *testing.T) {
 		s, _ := r.cluster.Use(podQuery)
 		r.next(t).list(pods("5", "", "a/old=1"))
 		r.nextWatch(t, "5").refuse(&metav1.Status{Code: 410}, nil)
-		good := encode(pods("9", "", "a/x=2", "a/new=1"))
+		good := r.media.encode(pods("9", "", "a/x=2", "a/new=1"))
 		r.next(t).respond(200, nil, io.MultiReader(bytes.NewReader(good[:len(good)/2]), broken{}))
 		r.nextList(t, listAgain5)
 		want(t, s, "a/old=1")
@@ -257,7 +257,7 @@ func TestSlowListIsWaitedFor(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		s, _ := r.cluster.Use(podQuery)
 		w := r.next(t).watch().w
-		b := encode(pods("5", "", "a/x=1"))
+		b := r.media.encode(pods("5", "", "a/x=1"))
 		for i := 0; i < len(b); i += 30 {
 			time.Sleep(50 * time.Second)
 			w.Write(b[i:min(i+30, len(b))])

@@ -67,32 +67,44 @@ func pods(version, next string, texts ...string) *corev1.PodList {
 	return l
 }
 
-func serializer() runtime.SerializerInfo {
-	info, ok := runtime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), protobufType)
+// media is a content type that the API server speaks.
+type media string
+
+// medias are all of them.
+var medias = []media{protobufType, jsonType}
+
+func (m media) serializer() runtime.SerializerInfo {
+	info, ok := runtime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), string(m))
 	if !ok {
-		panic("no protobuf")
+		panic("no " + m)
 	}
 	return info
 }
 
+// encode encodes an object as the API server does, in protobuf.
+func encode(o runtime.Object) []byte { return media(protobufType).encode(o) }
+
+// frame encodes an event as the API server does, in protobuf.
+func frame(what string, o runtime.Object) []byte { return media(protobufType).frame(what, o) }
+
 // encode encodes an object as the API server does.
-func encode(o runtime.Object) []byte {
+func (m media) encode(o runtime.Object) []byte {
 	var b bytes.Buffer
 	gv := corev1.SchemeGroupVersion
 	if _, ok := o.(*metav1.Status); ok {
 		gv = metav1.SchemeGroupVersion
 	}
-	if err := scheme.Codecs.EncoderForVersion(serializer().Serializer, gv).Encode(o, &b); err != nil {
+	if err := scheme.Codecs.EncoderForVersion(m.serializer().Serializer, gv).Encode(o, &b); err != nil {
 		panic(err)
 	}
 	return b.Bytes()
 }
 
 // frame encodes an event as the API server does.
-func frame(what string, o runtime.Object) []byte {
-	e := metav1.WatchEvent{Type: what, Object: runtime.RawExtension{Raw: encode(o)}}
+func (m media) frame(what string, o runtime.Object) []byte {
+	e := metav1.WatchEvent{Type: what, Object: runtime.RawExtension{Raw: m.encode(o)}}
 	var b, framed bytes.Buffer
-	stream := serializer().StreamSerializer
+	stream := m.serializer().StreamSerializer
 	if err := stream.Serializer.Encode(&e, &b); err != nil {
 		panic(err)
 	}
@@ -103,10 +115,14 @@ func frame(what string, o runtime.Object) []byte {
 }
 
 // api is a transport whose requests the test answers.
-type api struct{ calls chan *call }
+type api struct {
+	media media
+	calls chan *call
+}
 
 // call is a request that waits for its answer.
 type call struct {
+	media
 	t      *testing.T
 	req    *http.Request
 	query  url.Values
@@ -117,7 +133,7 @@ type call struct {
 var errNoServer = errors.New("connection refused")
 
 func (a *api) RoundTrip(req *http.Request) (*http.Response, error) {
-	c := &call{req: req, query: req.URL.Query(), at: time.Now(), answer: make(chan *http.Response, 1)}
+	c := &call{media: a.media, req: req, query: req.URL.Query(), at: time.Now(), answer: make(chan *http.Response, 1)}
 	select {
 	case a.calls <- c:
 	case <-req.Context().Done():
@@ -171,7 +187,7 @@ func (a *api) nextWatch(t *testing.T, version string) *call {
 }
 
 func (c *call) respond(code int, header map[string]string, body io.Reader) {
-	h := http.Header{"Content-Type": {protobufType}}
+	h := http.Header{"Content-Type": {string(c.media)}}
 	for k, v := range header {
 		h.Set(k, v)
 	}
@@ -182,25 +198,32 @@ func (c *call) respond(code int, header map[string]string, body io.Reader) {
 	c.answer <- &http.Response{StatusCode: code, Header: h, Body: rc, Request: c.req, ProtoMajor: 1, ProtoMinor: 1}
 }
 
-func (c *call) list(l *corev1.PodList) { c.respond(200, nil, bytes.NewReader(encode(l))) }
+func (c *call) list(l *corev1.PodList) { c.respond(200, nil, bytes.NewReader(c.encode(l))) }
 
 func (c *call) refuse(s *metav1.Status, header map[string]string) {
-	c.respond(int(s.Code), header, bytes.NewReader(encode(s)))
+	c.respond(int(s.Code), header, bytes.NewReader(c.encode(s)))
 }
 
 func (c *call) fail() { c.answer <- nil }
 
 // stream is the server's side of a body that comes in parts.
-type stream struct{ w *io.PipeWriter }
+type stream struct {
+	media
+	w *io.PipeWriter
+}
 
 func (c *call) watch() stream {
 	r, w := io.Pipe()
 	context.AfterFunc(c.req.Context(), func() { w.CloseWithError(c.req.Context().Err()) })
-	c.respond(200, map[string]string{"Content-Type": protobufType + ";stream=watch"}, r)
-	return stream{w}
+	kind := string(c.media)
+	if kind == protobufType {
+		kind += ";stream=watch"
+	}
+	c.respond(200, map[string]string{"Content-Type": kind}, r)
+	return stream{c.media, w}
 }
 
-func (s stream) send(what string, o runtime.Object) { s.w.Write(frame(what, o)) }
+func (s stream) send(what string, o runtime.Object) { s.w.Write(s.frame(what, o)) }
 
 func zipped(b []byte) []byte {
 	var out bytes.Buffer
@@ -241,10 +264,16 @@ func (r *rig) failed() int {
 	return r.failures
 }
 
-// newRig makes a cluster that runs until the test ends.
+// newRig makes a cluster that runs until the test ends. Its server speaks
+// protobuf.
 func newRig(t *testing.T, o Options) *rig {
 	t.Helper()
-	r := &rig{api: &api{calls: make(chan *call)}, t: t}
+	return newRigOf(t, protobufType, o)
+}
+
+func newRigOf(t *testing.T, m media, o Options) *rig {
+	t.Helper()
+	r := &rig{api: &api{media: m, calls: make(chan *call)}, t: t}
 	client, err := NewClient(&rest.Config{Host: "http://api", Transport: r.api})
 	if err != nil {
 		t.Fatal(err)
@@ -276,10 +305,15 @@ func newRig(t *testing.T, o Options) *rig {
 	return r
 }
 
-// bubble runs f with a rig under a clock of its own.
+// bubble runs f with a rig under a clock of its own, for each content type of
+// the server.
 func bubble(t *testing.T, f func(t *testing.T, r *rig)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(t, newRig(t, Options{})) })
+	for _, m := range medias {
+		t.Run(string(m), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { f(t, newRigOf(t, m, Options{})) })
+		})
+	}
 }
 
 // want checks what the store holds once everything has come to rest.

@@ -21,7 +21,7 @@ var badWatches = map[string]func(c *call){
 	"refused":      func(c *call) { c.refuse(&metav1.Status{Code: 400}, nil) },
 	"error inside": func(c *call) { c.watch().send("ERROR", &metav1.Status{Code: 404}) },
 	"noise after an event": func(c *call) {
-		c.respond(200, nil, bytes.NewReader(append(frame("MODIFIED", pod("a/x=2", "5")), "\x00\x00\x00\x04\xff\xff\xff\xff"...)))
+		c.respond(200, nil, bytes.NewReader(append(c.frame("MODIFIED", pod("a/x=2", "5")), "\x00\x00\x00\x04\xff\xff\xff\xff"...)))
 	},
 }
 
@@ -170,7 +170,7 @@ func TestWatchesThatEndAtOnceAreReported(t *testing.T) {
 	for name, answer := range map[string]func(c *call){
 		"empty": func(c *call) { c.watch().w.Close() },
 		"with an event": func(c *call) {
-			c.respond(200, nil, bytes.NewReader(frame("MODIFIED", pod("a/x=2", "5"))))
+			c.respond(200, nil, bytes.NewReader(c.frame("MODIFIED", pod("a/x=2", "5"))))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

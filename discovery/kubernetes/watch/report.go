@@ -62,7 +62,7 @@ func explainRefusal(q Query, r *refusal) (cause, string) {
 	case r.code == http.StatusNotFound:
 		return cause{"not found", q}, fmt.Sprintf("Kubernetes API server does not know %s: it is too old, or the address is not that of an API server", q)
 	case r.code == http.StatusNotAcceptable:
-		return cause{"not acceptable", q}, fmt.Sprintf("Kubernetes API server does not give %s as protobuf", q)
+		return cause{"not acceptable", q}, fmt.Sprintf("Kubernetes API server gives %s neither as protobuf nor as JSON", q)
 	case r.code == http.StatusTooManyRequests || r.code == http.StatusServiceUnavailable:
 		return cause{what: "busy"}, "Kubernetes API server is busy or not ready"
 	case r.code >= 500:

@@ -139,9 +139,8 @@ func FuzzEvents(f *testing.F) {
 	})
 }
 
-// bigList streams a list of n pods of some 9 KB as a server encodes them,
-// without holding it.
-func bigList(n int) (body []byte, plain int) {
+// bigList is a list of n pods of some 9 KB as a server encodes them.
+func bigList(m media, n int) (body []byte, plain int) {
 	random := rand.New(rand.NewPCG(1, 2))
 	l := &corev1.PodList{ListMeta: metav1.ListMeta{ResourceVersion: "77"}}
 	for i := range n {
@@ -152,7 +151,7 @@ func bigList(n int) (body []byte, plain int) {
 		for j := range 6 {
 			p.ManagedFields = append(p.ManagedFields, metav1.ManagedFieldsEntry{
 				Manager: fmt.Sprint("manager-", j), Operation: "Apply", FieldsType: "FieldsV1",
-				FieldsV1: metav1.NewFieldsV1(strings.Repeat(`{"f:containerStatuses":{"k:{\"ip\"}":{}}},`, 20)),
+				FieldsV1: metav1.NewFieldsV1("[" + strings.Repeat(`{"f:containerStatuses":{"k:{\"ip\"}":{}}},`, 20) + "{}]"),
 			})
 		}
 		c := corev1.Container{Name: "main", Image: "registry/app:1", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080, Protocol: "TCP"}}}
@@ -163,14 +162,21 @@ func bigList(n int) (body []byte, plain int) {
 		p.Status.PodIP, p.Status.HostIP = fmt.Sprintf("10.0.%d.%d", i/250, i%250), "10.1.0.1"
 		l.Items = append(l.Items, *p)
 	}
-	b := encode(l)
+	b := m.encode(l)
 	return zipped(b), len(b)
 }
 
 // BenchmarkList reads 5,000 pods of 9 KB from gzip into a store, and tells how
 // far memory grew beyond what the objects need.
 func BenchmarkList(b *testing.B) {
-	body, plain := bigList(5000)
+	for _, m := range medias {
+		b.Run(strings.TrimPrefix(string(m), "application/"), func(b *testing.B) { benchmarkList(b, m) })
+	}
+}
+
+func benchmarkList(b *testing.B, m media) {
+	body, plain := bigList(m, 5000)
+	answer := answer{media: string(m)}
 	var before, peak, after runtime.MemStats
 	for b.Loop() {
 		b.StopTimer()
@@ -185,7 +191,7 @@ func BenchmarkList(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		_, err = readList(r, func(raw []byte) error {
+		_, err = answer.list(r, object.KindPod, func(raw []byte) error {
 			o, _, err := object.Decode(object.KindPod, raw)
 			if err != nil {
 				return err

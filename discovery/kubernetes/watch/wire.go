@@ -107,6 +107,11 @@ func listKind(b []byte) error {
 	}); err != nil {
 		return err
 	}
+	return aList(kind)
+}
+
+// aList says whether a kind is one of lists.
+func aList(kind string) error {
 	if !strings.HasSuffix(kind, "List") {
 		return fmt.Errorf("a list was asked for, %q came", clip(kind))
 	}

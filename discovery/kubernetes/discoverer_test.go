@@ -189,9 +189,10 @@ func TestGroupsAreThoseOfPrometheusAfterAStorm(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(3) {
+			for seed, encoding := range []kubetest.Encoding{kubetest.AsAsked, kubetest.AsAsked, kubetest.AsAsked, kubetest.JSONOrRefused, kubetest.JSONAlways} {
 				s := kubetest.New(t)
-				storm := kubetest.Random(rand.New(rand.NewPCG(seed, 1)), kubetest.Shape{})
+				s.SetEncoding(encoding)
+				storm := kubetest.Random(rand.New(rand.NewPCG(uint64(seed), 1)), kubetest.Shape{})
 				s.Put(storm.Cluster()...)
 				config := tc.config + "kubeconfig_file: " + s.Kubeconfig(t) + "\n"
 				f := newWorld(t).discover(config)

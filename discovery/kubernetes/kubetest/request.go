@@ -95,7 +95,7 @@ func (s *Server) parse(r *http.Request, t target, verb string) (query, error) {
 	if q.media, ok = s.negotiate(r.Header.Get("Accept")); !ok {
 		return q, &apierrors.StatusError{ErrStatus: metav1.Status{
 			Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-			Message: "only the following media types are accepted: application/json, application/vnd.kubernetes.protobuf",
+			Message: "only the following media types are accepted: " + strings.Join(s.offers(), ", "),
 		}}
 	}
 	err := internalscheme.ParameterCodec.DecodeParameters(r.URL.Query(), metav1.SchemeGroupVersion, &q.options)
@@ -147,9 +147,24 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, q query) {
 	s.write(w, r, http.StatusOK, q.media, partial(q.media, obj))
 }
 
+// offers are the content types that the server speaks.
+func (s *Server) offers() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.encoding == AsAsked {
+		return []string{runtime.ContentTypeJSON, runtime.ContentTypeProtobuf}
+	}
+	return []string{runtime.ContentTypeJSON}
+}
+
 // negotiate picks the first range of an Accept header that the server can
 // serve, those of more weight first.
 func (s *Server) negotiate(accept string) (media, bool) {
+	s.mu.Lock()
+	if s.encoding == JSONAlways {
+		accept = ""
+	}
+	s.mu.Unlock()
 	if strings.TrimSpace(accept) == "" {
 		accept = "*/*"
 	}
@@ -179,7 +194,7 @@ func (s *Server) negotiate(accept string) (media, bool) {
 		}
 		return 0
 	})
-	offered := s.codecs.SupportedMediaTypes()
+	offered, offers := s.codecs.SupportedMediaTypes(), s.offers()
 	for _, c := range choices {
 		var m media
 		switch as := c.params["as"]; as {
@@ -193,7 +208,7 @@ func (s *Server) negotiate(accept string) (media, bool) {
 		if name == "*/*" || name == "application/*" {
 			name = runtime.ContentTypeJSON
 		}
-		if name != runtime.ContentTypeJSON && name != runtime.ContentTypeProtobuf {
+		if !slices.Contains(offers, name) {
 			continue
 		}
 		if m.SerializerInfo, _ = runtime.SerializerInfoForMediaType(offered, name); m.Serializer != nil && c.weight > 0 {

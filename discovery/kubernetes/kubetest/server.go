@@ -57,6 +57,7 @@ type Server struct {
 	expiredEvents bool // too old a version is told by an event, not by a status
 	noStreaming   bool
 	token         string
+	encoding      Encoding
 	fault         func(*http.Request) http.Handler
 	log           []Request
 	streams       map[*stream]struct{}
@@ -312,6 +313,29 @@ func (s *Server) SetToken(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.token = token
+}
+
+// Encoding is how a server encodes its answers.
+type Encoding uint8
+
+// The encodings.
+const (
+	// AsAsked is what a real server does: protobuf or JSON, whole objects or
+	// their metadata alone, as the client asks for.
+	AsAsked Encoding = iota
+	// JSONOrRefused is a server that has no protobuf: it refuses with code 406
+	// who does not accept JSON.
+	JSONOrRefused
+	// JSONAlways is one that does not look at what the client accepts: it
+	// answers with whole objects in JSON.
+	JSONAlways
+)
+
+// SetEncoding says how the server encodes the answers to later requests.
+func (s *Server) SetEncoding(e Encoding) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.encoding = e
 }
 
 // table finds the table of an object's kind. The caller holds the lock.

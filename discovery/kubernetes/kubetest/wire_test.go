@@ -79,6 +79,48 @@ func TestAnswersAreOfTheTypeThatIsAccepted(t *testing.T) {
 	}
 }
 
+func TestServerMaySpeakJSONOnly(t *testing.T) {
+	s := New(t)
+	s.Put(pod("a", "p", "", nil))
+	metadata := ";as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+	for _, tt := range []struct {
+		encoding Encoding
+		accept   string
+		code     int
+		kind     string // of the list
+	}{
+		{JSONOrRefused, "", 200, "PodList"},
+		{JSONOrRefused, asProtobuf, 406, "Status"},
+		{JSONOrRefused, asProtobuf + metadata, 406, "Status"},
+		{JSONOrRefused, asProtobuf + "," + asJSON, 200, "PodList"},
+		{JSONOrRefused, asProtobuf + ", */*", 200, "PodList"},
+		{JSONOrRefused, asProtobuf + metadata + "," + asJSON + metadata + "," + asJSON, 200, "PartialObjectMetadataList"},
+		{JSONAlways, "", 200, "PodList"},
+		{JSONAlways, asProtobuf, 200, "PodList"},
+		{JSONAlways, "text/html", 200, "PodList"},
+		{JSONAlways, asJSON + metadata, 200, "PodList"},
+	} {
+		s.SetEncoding(tt.encoding)
+		for _, path := range []string{"/api/v1/pods", "/api/v1/pods?watch=1&timeoutSeconds=1"} {
+			resp := ask(t, s, http.MethodGet, path, http.Header{"Accept": {tt.accept}})
+			if got := resp.Header.Get("Content-Type"); resp.StatusCode != tt.code || got != asJSON {
+				t.Errorf("%s, Accept %q: %d %s, want %d %s", path, tt.accept, resp.StatusCode, got, tt.code, asJSON)
+			}
+			if strings.Contains(path, "watch") {
+				resp.Body.Close()
+				continue
+			}
+			var list struct{ Kind, Message string }
+			if err := json.Unmarshal(body(t, resp.Body), &list); err != nil || list.Kind != tt.kind {
+				t.Errorf("Accept %q: %+v, %v; want a %s", tt.accept, list, err, tt.kind)
+			}
+			if tt.code == 406 && list.Message != "only the following media types are accepted: application/json" {
+				t.Errorf("Accept %q: %q", tt.accept, list.Message)
+			}
+		}
+	}
+}
+
 func TestListsHaveTheirEnvelope(t *testing.T) {
 	s := New(t)
 	s.Put(pod("a", "p", "", nil))

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,11 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	kjson "sigs.k8s.io/json"
 )
+
+// mostValues is how many values an object in JSON can have, those in its texts
+// counted. One that takes two bytes and a comma in JSON can take a hundred in
+// memory; the server takes objects of 1.5 MiB.
+const mostValues = 1_000_000
 
 // FromJSON makes the message that Decode decodes from an object in JSON: the
 // fields that Decode keeps, and no others. So there is one decoder, and both
@@ -23,6 +29,9 @@ func FromJSON(kind Kind, raw []byte) ([]byte, error) {
 	v, m := kind.inJSON()
 	if m == nil {
 		return nil, fmt.Errorf("decode %s: no such kind", kind)
+	}
+	if n := bytes.Count(raw, []byte(",")); n > mostValues {
+		return nil, fmt.Errorf("decode %s: an object of %d values, more than %d", kind, n, mostValues)
 	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, v); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", kind, plain(err))

@@ -164,6 +164,22 @@ func TestNestedJSONIsAnErrorAndTakesNoMemory(t *testing.T) {
 	}
 }
 
+func TestObjectOfTooManyValuesIsAnErrorAndTakesNoMemory(t *testing.T) {
+	for _, value := range []string{"{}", "null", `{"ports":[{},{}]}`} {
+		raw := []byte(`{"spec":{"containers":[` + strings.Repeat(value+",", mostValues) + value + `],"x":0}}`)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := FromJSON(KindPod, raw)
+		runtime.ReadMemStats(&after)
+		if err == nil || !strings.Contains(err.Error(), "values, more than 1000000") {
+			t.Errorf("%d times %s: error %v", mostValues, value, err)
+		}
+		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+			t.Errorf("%d times %s: %d bytes allocated", mostValues, value, n)
+		}
+	}
+}
+
 func TestTruncatedJSONIsAnError(t *testing.T) {
 	for _, kind := range kinds {
 		raw, _ := inJSON(t, small(kind))

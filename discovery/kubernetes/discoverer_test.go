@@ -348,6 +348,18 @@ func TestNodeThatLosesItsAddressKeepsItsTargetAndOneThatGoesDoesNot(t *testing.T
 	}
 }
 
+// jsonOf makes a server answer with this.
+func jsonOf(body string) func(*kubetest.Server) {
+	return func(s *kubetest.Server) {
+		s.Fault(func(*http.Request) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				fmt.Fprint(w, body)
+			})
+		})
+	}
+}
+
 func TestNoTargetIsLostWhileTheServerFails(t *testing.T) {
 	for name, fault := range map[string]func(s *kubetest.Server){
 		"refused": func(s *kubetest.Server) {
@@ -362,6 +374,12 @@ func TestNoTargetIsLostWhileTheServerFails(t *testing.T) {
 				return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>not an API</html>") })
 			})
 		},
+		"no JSON":                    jsonOf("<html>not an API</html>"),
+		"empty JSON":                 jsonOf("{}"),
+		"JSON of no list":            jsonOf(`{"kind":"Status","metadata":{"resourceVersion":"5"},"items":[]}`),
+		"JSON without end":           jsonOf(`{"kind":"PodList","metadata":{"resourceVersion":"5"},"items":[`),
+		"JSON of pods without names": jsonOf(`{"kind":"PodList","metadata":{"resourceVersion":"5"},"items":[{}]}`),
+		"JSON of other types":        jsonOf(`{"kind":"PodList","metadata":{"resourceVersion":"5"},"items":[{"metadata":{"name":["x"]}}]}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

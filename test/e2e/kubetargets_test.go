@@ -158,9 +158,11 @@ func discoveries() map[string]string {
 	return all
 }
 
-// comparedConfig has the discoveries, each with a kubeconfig and again by
-// address and token, and jobs as clusters have them.
+// comparedConfig has the discoveries, a third of them with a kubeconfig, a third
+// by address and token, and a third by way of a proxy that knows JSON only, and
+// jobs as clusters have them.
 func (c *cluster) comparedConfig(kubeconfig, token string) string {
+	byProxy := "api_server: '" + c.jsonOnly() + "', authorization: {credentials_file: " + token + "}"
 	byFile := "kubeconfig_file: " + kubeconfig
 	byAddress := "api_server: 'https://" + c.addr + "', tls_config: {ca_file: " + c.file("ca.crt") + "}, authorization: {credentials_file: " + token + "}"
 	var b strings.Builder
@@ -170,10 +172,7 @@ func (c *cluster) comparedConfig(kubeconfig, token string) string {
 	all := discoveries()
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		n++
-		access := byFile
-		if n%3 == 0 {
-			access = byAddress
-		}
+		access := []string{byAddress, byFile, byProxy}[n%3]
 		// All that was discovered is in the final labels, so that no two targets are one;
 		// a third is dropped.
 		fmt.Fprintf(&b, `- job_name: %s

@@ -3,7 +3,8 @@
 //
 // The path: a Query -> Cluster.Use -> the Store that all users of this Query
 // share. A store lists once, item by item from one streamed response, and then
-// follows one watch; what it holds stays until the server says otherwise.
+// follows one watch; what it holds stays until the server says otherwise. The
+// server may answer in protobuf or in JSON.
 package watch
 
 import (

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
-	commonconfig "github.com/prometheus/common/config"
 	sd "github.com/prometheus/prometheus/discovery"
 
 	"promagent/discovery/group"
@@ -40,5 +39,5 @@ type Update struct {
 type Options struct {
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
-	HTTPClient []commonconfig.HTTPClientOption // handed to discoveries that make requests
+	UserAgent  string // of requests; "": each discovery's own
 }

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	commonconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery/file"
@@ -20,11 +19,10 @@ import (
 	"promagent/discovery/group"
 )
 
-// runReal runs a Manager with one job and calls seen with every state until
-// it returns true.
-func runReal(t *testing.T, c Configs, seen func(state string) bool) {
+// run runs a Manager with one job until the test ends.
+func run(t *testing.T, o Options, c Configs) *Manager {
 	t.Helper()
-	m, err := New(Options{Registerer: prometheus.NewRegistry()})
+	m, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,9 +33,17 @@ func runReal(t *testing.T, c Configs, seen func(state string) bool) {
 	commit()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
+	t.Cleanup(wg.Wait)
+	t.Cleanup(cancel)
 	wg.Go(func() { _ = m.Run(ctx) })
+	return m
+}
+
+// runReal runs a Manager with one job and calls seen with every state until
+// it returns true.
+func runReal(t *testing.T, c Configs, seen func(state string) bool) {
+	t.Helper()
+	m := run(t, Options{}, c)
 	r := &reader{jobs: map[string]map[string]group.Group{}}
 	for batch := range m.Updates() {
 		r.read(batch)
@@ -119,5 +125,25 @@ func TestFailedRefreshKeepsTheTargets(t *testing.T) {
 	})
 	if len(states) != 2 || states[0] != "a: 1:80" {
 		t.Errorf("states: got %q, want the first target until there is another", states)
+	}
+}
+
+func TestHTTPDiscoverySendsTheUserAgentOfTheAgent(t *testing.T) {
+	asked := make(chan string, 100)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.Path + " " + r.UserAgent()
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"access_token": "t", "token_type": "Bearer"}`))
+	}))
+	defer s.Close()
+	c := sdhttp.DefaultSDConfig
+	c.HTTPClientConfig = commonconfig.DefaultHTTPClientConfig
+	c.HTTPClientConfig.OAuth2 = &commonconfig.OAuth2{ClientID: "i", ClientSecret: "s", TokenURL: s.URL + "/token"}
+	c.URL = s.URL + "/targets"
+	run(t, Options{UserAgent: "Prometheus/9+own"}, Configs{&c})
+	for _, want := range []string{"/token Prometheus/9+own", "/targets Prometheus/9+own"} {
+		if got := <-asked; got != want {
+			t.Errorf("request and User-Agent: got %q, want %q", got, want)
+		}
 	}
 }

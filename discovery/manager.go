@@ -20,9 +20,9 @@ import (
 // goroutine.
 type Manager struct {
 	log        *slog.Logger
-	httpClient []commonconfig.HTTPClientOption
-	metrics    *sd.Metrics   // of the manager itself
-	mechanisms *sd.SDMetrics // of the discoveries
+	httpClient []commonconfig.HTTPClientOption // of discoveries that make requests
+	metrics    *sd.Metrics                     // of the manager itself
+	mechanisms *sd.SDMetrics                   // of the discoveries
 	clusters   *kubernetes.Clusters
 
 	out     chan []Update
@@ -63,13 +63,18 @@ func New(o Options) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register discovery metrics: %w", err)
 	}
-	clusters, err := kubernetes.NewClusters(o.Logger.With("discovery", "kubernetes"), mechanisms.MechanismMetrics["kubernetes"])
+	clusters, err := kubernetes.NewClusters(o.Logger.With("discovery", "kubernetes"), mechanisms.MechanismMetrics["kubernetes"], o.UserAgent)
 	if err != nil {
 		return nil, fmt.Errorf("prepare Kubernetes discovery: %w", err)
 	}
+	var httpClient []commonconfig.HTTPClientOption
+	if o.UserAgent != "" {
+		httpClient = append(httpClient, commonconfig.WithUserAgent(o.UserAgent))
+		setUserAgents(o.UserAgent)
+	}
 	return &Manager{
 		log:        o.Logger,
-		httpClient: o.HTTPClient,
+		httpClient: httpClient,
 		metrics:    metrics,
 		mechanisms: mechanisms,
 		clusters:   clusters,

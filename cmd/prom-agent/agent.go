@@ -97,7 +97,9 @@ func (a *agent) build(registry *prometheus.Registry, first *config.Config, sum s
 	f, logger := a.flags, a.log
 	a.store = record.NewStore(a.journal, record.Options{Logger: logger.With("component", "wal")})
 	registry.MustRegister(newLogMetrics(a.journal, a.store))
-	if a.finder, err = discovery.New(discovery.Options{Registerer: registry, Logger: logger.With("component", "discovery manager scrape")}); err != nil {
+	if a.finder, err = discovery.New(discovery.Options{
+		Registerer: registry, Logger: logger.With("component", "discovery manager scrape"), UserAgent: userAgent(),
+	}); err != nil {
 		return err
 	}
 	if a.scraper, err = scrape.New(scrape.Options{

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	commonconfig "github.com/prometheus/common/config"
-	"github.com/prometheus/common/version"
 	sd "github.com/prometheus/prometheus/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -32,10 +31,11 @@ const linger = 30 * time.Second
 // Clusters makes discoverers: those of one API server share a client and what
 // they watch. Run runs the watches.
 type Clusters struct {
-	log     *slog.Logger
-	metrics *metrics
-	names   *names
-	wake    chan struct{} // some cluster is to be started or stopped
+	log       *slog.Logger
+	metrics   *metrics
+	userAgent string // of requests; "": the client library's
+	names     *names
+	wake      chan struct{} // some cluster is to be started or stopped
 
 	mu  sync.Mutex
 	all []*cluster
@@ -63,12 +63,12 @@ type cluster struct {
 
 // NewClusters returns Clusters that know no server yet. m is what
 // SDConfig.NewDiscovererMetrics returned.
-func NewClusters(log *slog.Logger, m sd.DiscovererMetrics) (*Clusters, error) {
+func NewClusters(log *slog.Logger, m sd.DiscovererMetrics, userAgent string) (*Clusters, error) {
 	own, ok := m.(*metrics)
 	if !ok {
 		return nil, fmt.Errorf("metrics of Kubernetes discovery are of type %T", m)
 	}
-	return &Clusters{log: log, metrics: own, names: newNames(), wake: make(chan struct{}, 1)}, nil
+	return &Clusters{log: log, metrics: own, userAgent: userAgent, names: newNames(), wake: make(chan struct{}, 1)}, nil
 }
 
 // Discoverer makes the discoverer of a config. It reads files and connects to
@@ -118,7 +118,7 @@ func (c *Clusters) cluster(conn connection, log *slog.Logger) (*cluster, error) 
 	if err != nil {
 		return nil, err
 	}
-	cfg.UserAgent = version.PrometheusUserAgent()
+	cfg.UserAgent = c.userAgent
 	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper { return c.metrics.timed(rt) })
 	client, err := watch.NewClient(cfg)
 	if err != nil {

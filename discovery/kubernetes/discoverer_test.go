@@ -35,7 +35,7 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	lines := &lockedBuffer{}
-	c, err := NewClusters(slog.New(slog.NewTextHandler(lines, nil)), newMetrics(prometheus.NewRegistry()))
+	c, err := NewClusters(slog.New(slog.NewTextHandler(lines, nil)), newMetrics(prometheus.NewRegistry()), "Prometheus/9")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 )
 
@@ -98,12 +99,31 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 	_, _ = w.Write(b) // the client may be gone; there is no one else to tell
 }
 
+// version says what was built, as text: the answer is older than the API.
+func (s *Server) version(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_ = json.NewEncoder(w).Encode(s.o.Build) // the client may be gone
+}
+
 // profiles serves the runtime's profiles under /debug/pprof/.
-func profiles(mux *http.ServeMux, prefix string) {
-	for name, h := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace} {
-		for _, method := range []string{"GET ", "POST "} {
-			mux.Handle(method+prefix+"/debug/pprof/"+name, http.StripPrefix(prefix, h))
-		}
+func profiles(w http.ResponseWriter, r *http.Request) {
+	path := r.PathValue("subpath")
+	name, ok := strings.CutPrefix(path, "pprof/")
+	switch {
+	case path == "pprof":
+		http.Redirect(w, r, r.URL.Path+"/", http.StatusMovedPermanently)
+	case !ok:
+		http.NotFound(w, r)
+	case name == "cmdline":
+		pprof.Cmdline(w, r)
+	case name == "profile":
+		pprof.Profile(w, r)
+	case name == "symbol":
+		pprof.Symbol(w, r)
+	case name == "trace":
+		pprof.Trace(w, r)
+	default:
+		r.URL.Path = "/debug/pprof/" + name // what Index looks at
+		pprof.Index(w, r)
 	}
-	mux.Handle("GET "+prefix+"/debug/pprof", http.RedirectHandler(prefix+"/debug/pprof/", http.StatusMovedPermanently))
 }

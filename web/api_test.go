@@ -1,12 +1,15 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/golang/snappy"
 
 	"promagent/scrape"
 )
@@ -107,7 +110,7 @@ func TestWhatOnlyAServerAnswersIsUnavailable(t *testing.T) {
 	for _, c := range []string{
 		"GET /query", "POST /query", "GET /query_range", "POST /query_range", "GET /query_exemplars", "POST /query_exemplars",
 		"GET /format_query", "POST /format_query", "GET /parse_query", "POST /parse_query", "GET /labels", "POST /labels",
-		"GET /label/job/values", "GET /series", "POST /series", "DELETE /series", "GET /alertmanagers", "GET /alerts", "GET /rules", "GET /status/tsdb",
+		"GET /label/job/values", "GET /series", "POST /series", "GET /alertmanagers", "GET /alerts", "GET /rules", "GET /status/tsdb",
 		"GET /status/tsdb/blocks", "POST /admin/tsdb/delete_series", "PUT /admin/tsdb/delete_series", "POST /admin/tsdb/clean_tombstones",
 		"PUT /admin/tsdb/clean_tombstones", "POST /admin/tsdb/snapshot", "PUT /admin/tsdb/snapshot",
 	} {
@@ -135,20 +138,65 @@ func TestReceiversAreOff(t *testing.T) {
 	}
 }
 
-func TestUnknownAPIPathIsJSON(t *testing.T) {
+func TestUnknownPathsAndMethodsAreAnsweredInText(t *testing.T) {
 	s := newServer(t, &calls{})
-	for _, path := range []string{"/api/v1/nothing", "/api/v1/", "/api/v1/targets/"} {
-		res, body := do(t, s.Handler(), "GET", path)
-		got := fields(t, body)
-		if res.StatusCode != 404 || got["status"] != "error" || got["errorType"] != "not_found" {
-			t.Errorf("%s: %d %v, want 404 of type not_found", path, res.StatusCode, got)
-		}
-		if res.Header.Get("Content-Type") != "application/json" || res.Header.Get("Vary") == "" {
-			t.Errorf("%s: headers %v", path, res.Header)
+	for _, c := range []struct {
+		method, path string
+		code         int
+		body         string
+	}{
+		{"GET", "/nothing", 404, "404 page not found\n"},
+		{"GET", "/api/v1/nothing", 404, "404 page not found\n"},
+		{"GET", "/api/v1/", 404, "404 page not found\n"},
+		{"POST", "/api/v1/nothing", 404, "404 page not found\n"},
+		{"GET", "/debug/nothing", 404, "404 page not found\n"},
+		{"GET", "/consoles/index.html", 404, "404 page not found\n"},
+		{"POST", "/api/v1/targets", 405, "Method Not Allowed\n"},
+		{"DELETE", "/api/v1/series", 405, "Method Not Allowed\n"},
+		{"PUT", "/metrics", 405, "Method Not Allowed\n"},
+	} {
+		res, body := do(t, s.Handler(), c.method, c.path)
+		if res.StatusCode != c.code || body != c.body || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain") {
+			t.Errorf("%s %s: %d %q of type %q, want %d %q", c.method, c.path, res.StatusCode, body, res.Header.Get("Content-Type"), c.code, c.body)
 		}
 	}
-	if res, _ := do(t, s.Handler(), "GET", "/nothing"); res.StatusCode != 404 {
-		t.Errorf("/nothing: %d, want 404", res.StatusCode)
+}
+
+func TestSearchIsDisabled(t *testing.T) {
+	s := newServer(t, &calls{})
+	for _, path := range []string{"metric_names", "label_names", "label_values"} {
+		for _, method := range []string{"GET", "POST"} {
+			res, body := do(t, s.Handler(), method, "/api/v1/search/"+path)
+			want := map[string]any{"status": "error", "errorType": "unavailable", "error": "search API disabled"}
+			if got := fields(t, body); res.StatusCode != 500 || !reflect.DeepEqual(got, want) {
+				t.Errorf("%s %s: %d %v, want 500 %v", method, path, res.StatusCode, got, want)
+			}
+		}
+	}
+}
+
+func TestWhoAsksForSamplesIsToldThatThereAreNone(t *testing.T) {
+	const none = "unsupported operation with WAL-only storage\n"
+	s := newServer(t, &calls{})
+	if res, body := do(t, s.Handler(), "GET", "/federate?match[]=up"); res.StatusCode != 500 || body != none {
+		t.Errorf("federate: %d %q", res.StatusCode, body)
+	}
+	for name, c := range map[string]struct {
+		body []byte
+		code int
+		want string
+	}{
+		"no body":         {nil, 400, "snappy: corrupt input\n"},
+		"another body":    {[]byte("hello"), 400, "snappy: corrupt input\n"},
+		"a huge body":     {snappy.Encode(nil, make([]byte, 2<<20)), 400, "snappy: decoded block is too large\n"},
+		"a query":         {snappy.Encode(nil, []byte{10, 0}), 500, none},
+		"a plain request": {snappy.Encode(nil, nil), 500, none},
+	} {
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, httptest.NewRequest("POST", "/api/v1/read", bytes.NewReader(c.body)))
+		if w.Code != c.code || w.Body.String() != c.want {
+			t.Errorf("%s: %d %q, want %d %q", name, w.Code, w.Body, c.code, c.want)
+		}
 	}
 }
 

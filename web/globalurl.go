@@ -11,18 +11,29 @@ import (
 // scheme and port become the external ones too.
 func (s *Server) globalURL(target string) string {
 	u, err := url.Parse(target)
-	if err != nil {
-		return target
-	}
-	host, port, err := net.SplitHostPort(u.Host)
-	if err != nil || !slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, host) {
+	if err != nil || !slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname()) {
 		return target
 	}
 	_, own, err := net.SplitHostPort(s.o.ListenAddresses[0])
-	if err == nil && own == port {
-		u.Scheme, u.Host = s.o.ExternalURL.Scheme, s.o.ExternalURL.Host
-		return u.String()
+	if err != nil {
+		return target
 	}
-	u.Host = net.JoinHostPort(s.o.ExternalURL.Hostname(), port)
+	external, port := s.o.ExternalURL, u.Port()
+	switch {
+	case port == own:
+		u.Scheme, u.Host = external.Scheme, external.Host
+	case port == "":
+		u.Host = withoutPort(external)
+	default:
+		u.Host = net.JoinHostPort(external.Hostname(), port)
+	}
 	return u.String()
+}
+
+// withoutPort is the host of u as URLs write it.
+func withoutPort(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return u.Host[:len(u.Host)-len(port)-1]
+	}
+	return u.Host
 }

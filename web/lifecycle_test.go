@@ -2,6 +2,8 @@ package web
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -32,12 +34,6 @@ func TestHealthyAlwaysAndReadyOnlyBetweenStartAndStop(t *testing.T) {
 					t.Errorf("%s: %s %s: body %q", when, method, path, body)
 				}
 			}
-		}
-		if res, _ := do(t, s.Handler(), "GET", "/api/v1/status/walreplay"); res.StatusCode != 200 {
-			t.Errorf("%s: walreplay %d, want 200 at any time", when, res.StatusCode)
-		}
-		if res, _ := do(t, s.Handler(), "GET", "/metrics"); res.StatusCode != 200 {
-			t.Errorf("%s: metrics %d, want 200 at any time", when, res.StatusCode)
 		}
 	}
 	check("starting", 503, "false")
@@ -106,5 +102,37 @@ func TestOtherMethodsAreNotAllowed(t *testing.T) {
 		if res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Allow") == "" {
 			t.Errorf("%s %s: %d, Allow %q; want 405 and what is allowed", method, path, res.StatusCode, res.Header.Get("Allow"))
 		}
+	}
+}
+
+// As in Prometheus: what needs the rest of the agent waits for it, what does not answers at any time.
+func TestRoutesThatWaitForTheAgent(t *testing.T) {
+	s, err := New(options(t, &calls{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := []string{
+		"GET /", "GET /agent", "GET /targets", "GET /graph", "GET /version", "GET /metrics", "GET /-/healthy", "HEAD /-/healthy", "POST /-/reload", "GET /-/reload",
+		"GET /debug/pprof/", "GET /debug/pprof/cmdline", "GET /api/v1/status/walreplay", "GET /api/v1/notifications", "GET /api/v1/nothing", "DELETE /api/v1/series",
+	}
+	late := []string{
+		"GET /-/ready", "HEAD /-/ready", "GET /federate", "GET /consoles/index.html", "GET /api/v1/targets", "GET /api/v1/targets/metadata", "GET /api/v1/metadata",
+		"GET /api/v1/scrape_pools", "GET /api/v1/status/config", "GET /api/v1/status/flags", "GET /api/v1/status/buildinfo", "GET /api/v1/status/runtimeinfo",
+		"GET /api/v1/status/remotes", "POST /api/v1/read", "POST /api/v1/write", "POST /api/v1/otlp/v1/metrics", "GET /api/v1/search/label_names",
+		"OPTIONS /api/v1/targets", "OPTIONS /api/v1/nothing",
+	}
+	for _, p := range unavailable {
+		method, path, _ := strings.Cut(p, " ")
+		late = append(late, method+" /api/v1"+strings.ReplaceAll(path, "{name}", "job"))
+	}
+	for _, when := range []string{"starting", "stopping"} {
+		for _, c := range slices.Concat(early, late) {
+			method, path, _ := strings.Cut(c, " ")
+			res, _ := do(t, s.Handler(), method, path)
+			if waits := res.StatusCode == 503; waits != slices.Contains(late, c) {
+				t.Errorf("%s: %s: %d", when, c, res.StatusCode)
+			}
+		}
+		s.SetStopping()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/golang/snappy"
 	"github.com/klauspost/compress/gzhttp"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -18,92 +19,162 @@ func (s *Server) routes() (http.Handler, error) {
 		return nil, err
 	}
 	prefix := strings.TrimSuffix(s.o.RoutePrefix, "/")
-	plain := func(pattern string, h http.HandlerFunc) {
+	handle := func(pattern string, h http.HandlerFunc) {
 		method, path, _ := strings.Cut(pattern, " ")
-		mux.Handle(method+" "+prefix+path, m.instrument(path, h))
+		mux.Handle(method+" "+prefix+path, m.instrument(handlerName(path), h))
 	}
+	// api routes answer 503 while the agent starts or stops, early ones at any time.
 	api := func(pattern string, f func(*http.Request) (any, *apiError)) {
 		method, path, _ := strings.Cut(pattern, " ")
-		mux.Handle(method+" "+prefix+"/api/v1"+path, m.instrument("/api/v1"+path, s.whenReady(gzhttp.GzipHandler(s.cors(answer(f))))))
+		handle(method+" /api/v1"+path, s.whenReady(gzhttp.GzipHandler(s.cors(answer(f)))))
+	}
+	early := func(pattern string, f func(*http.Request) (any, *apiError)) {
+		method, path, _ := strings.Cut(pattern, " ")
+		handle(method+" /api/v1"+path, s.cors(answer(f)).ServeHTTP)
 	}
 
-	plain("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "Prometheus Agent is Healthy.\n") })
-	plain("GET /-/ready", func(w http.ResponseWriter, r *http.Request) {
-		s.whenReady(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprint(w, "Prometheus Agent is Ready.\n")
-		})).ServeHTTP(w, r)
-	})
+	handle("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "Prometheus Agent is Healthy.\n") })
+	handle("GET /-/ready", s.whenReady(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "Prometheus Agent is Ready.\n")
+	})))
 	for _, method := range []string{"POST", "PUT"} {
-		plain(method+" /-/reload", s.lifecycle(s.reload))
-		plain(method+" /-/quit", s.lifecycle(s.quit))
+		handle(method+" /-/reload", s.lifecycle(s.reload))
+		handle(method+" /-/quit", s.lifecycle(s.quit))
 	}
 	for _, path := range []string{"/-/reload", "/-/quit"} {
-		plain("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+		handle("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Allow", "POST, PUT")
 			say(w, http.StatusMethodNotAllowed, "Only POST or PUT requests allowed")
 		})
 	}
 	metrics := promhttp.InstrumentMetricHandler(s.o.Registerer, promhttp.HandlerFor(s.o.Gatherer, promhttp.HandlerOpts{EnableOpenMetrics: false}))
-	plain("GET /metrics", metrics.ServeHTTP)
-	plain("GET /version", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.o.Build) })
-	plain("GET /agent", s.page)
+	handle("GET /metrics", metrics.ServeHTTP)
+	handle("GET /version", s.version)
+	handle("GET /agent", s.page)
 	toPage := func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, s.o.ExternalURL.Path+"/agent", http.StatusFound)
 	}
 	for _, path := range append([]string{"/{$}"}, oldPages...) {
-		plain("GET "+path, toPage)
+		handle("GET "+path, toPage)
 	}
 	if prefix != "" {
-		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, prefix, http.StatusFound) })
-		mux.HandleFunc("GET "+prefix, toPage)
+		mux.Handle("GET /{$}", m.instrument("/", http.RedirectHandler(prefix, http.StatusFound)))
+		mux.Handle("GET "+prefix, m.instrument("/", http.HandlerFunc(toPage)))
 	}
 	if s.o.UserAssets != "" {
-		mux.Handle("GET "+prefix+"/user/", http.StripPrefix(prefix+"/user/", http.FileServer(http.Dir(s.o.UserAssets))))
+		handle("GET /user/{filepath...}", http.StripPrefix(prefix+"/user/", http.FileServer(http.Dir(s.o.UserAssets))).ServeHTTP)
 	}
-	profiles(mux, prefix)
+	for _, method := range []string{"GET", "POST"} {
+		handle(method+" /debug/{subpath...}", profiles)
+	}
+	handle("GET /federate", s.whenReady(http.HandlerFunc(noQueries)))
+	handle("GET /consoles/{filepath...}", s.whenReady(http.NotFoundHandler()))
 
 	api("GET /targets", s.targets)
 	api("GET /targets/metadata", s.targetsMetadata)
 	api("GET /metadata", s.metadata)
 	api("GET /scrape_pools", s.scrapePools)
-	api("GET /notifications", func(*http.Request) (any, *apiError) { return []string{}, nil }) // there is nothing to notify of
+	early("GET /notifications", func(*http.Request) (any, *apiError) { return []string{}, nil }) // there is nothing to notify of
 	api("GET /status/config", func(*http.Request) (any, *apiError) { return map[string]string{"yaml": s.o.Config()}, nil })
 	api("GET /status/flags", func(*http.Request) (any, *apiError) { return s.o.Flags, nil })
 	api("GET /status/buildinfo", func(*http.Request) (any, *apiError) { return s.o.Build, nil })
 	api("GET /status/runtimeinfo", func(*http.Request) (any, *apiError) { return s.o.Runtime(), nil })
 	api("GET /status/remotes", func(*http.Request) (any, *apiError) { return s.o.Remotes(), nil })
-	mux.Handle("GET "+prefix+"/api/v1/status/walreplay", m.instrument("/api/v1/status/walreplay",
-		s.cors(answer(func(*http.Request) (any, *apiError) { return map[string]int{"min": 0, "max": 0, "current": 0}, nil }))))
+	early("GET /status/walreplay", func(*http.Request) (any, *apiError) {
+		return map[string]int{"min": 0, "max": 0, "current": 0}, nil
+	})
 	for _, p := range unavailable {
 		api(p, func(*http.Request) (any, *apiError) {
 			return nil, &apiError{http.StatusUnprocessableEntity, "execution", "unavailable with Prometheus Agent"}
 		})
 	}
+	for _, path := range []string{"/search/metric_names", "/search/label_names", "/search/label_values"} {
+		for _, method := range []string{"GET ", "POST "} {
+			api(method+path, func(*http.Request) (any, *apiError) {
+				return nil, &apiError{http.StatusInternalServerError, "unavailable", "search API disabled"}
+			})
+		}
+	}
+	handle("POST /api/v1/read", s.whenReady(http.HandlerFunc(remoteRead)))
 	for path, text := range map[string]string{
 		"/write":           receiverText(s.o.RemoteWriteReceiver, "remote write", "--web.enable-remote-write-receiver"),
 		"/otlp/v1/metrics": receiverText(s.o.OTLPReceiver, "otlp write", "--web.enable-otlp-receiver"),
 	} {
-		mux.Handle("POST "+prefix+"/api/v1"+path, m.instrument("/api/v1"+path, s.whenReady(s.cors(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		handle("POST /api/v1"+path, s.whenReady(s.cors(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, text, http.StatusNotFound)
-		})))))
+		}))))
 	}
-	mux.Handle(prefix+"/api/v1/", s.cors(unknown(mux)))
-	mux.Handle("OPTIONS "+prefix+"/api/v1/", s.cors(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })))
-	return mux, nil
+	options := m.instrument("/api/v1/*path", s.whenReady(s.cors(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	}))))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodOptions && strings.HasPrefix(r.URL.Path, prefix+"/api/v1/") { // whatever the path
+			options.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}), nil
+}
+
+// handlerName is the path of a route as Prometheus's router writes it: dashboards
+// know the handlers by it.
+func handlerName(path string) string {
+	parts := strings.Split(path, "/")
+	for i, part := range parts {
+		name, wild := strings.CutPrefix(strings.TrimSuffix(part, "}"), "{")
+		rest, many := strings.CutSuffix(name, "...")
+		switch {
+		case !wild:
+		case name == "$":
+			parts[i] = ""
+		case many:
+			parts[i] = "*" + rest
+		default:
+			parts[i] = ":" + name
+		}
+	}
+	return strings.Join(parts, "/")
 }
 
 // oldPages are those of Prometheus's web UI that bookmarks and dashboards
 // point to: all that an agent shows of them is on its one page.
-var oldPages = []string{"/config", "/flags", "/graph", "/service-discovery", "/status", "/targets"}
+var oldPages = []string{"/alertmanager-discovery", "/config", "/flags", "/graph", "/service-discovery", "/status", "/targets"}
 
 // unavailable are the routes of Prometheus's API that an agent has nothing to say to.
 var unavailable = []string{
 	"GET /query", "POST /query", "GET /query_range", "POST /query_range", "GET /query_exemplars", "POST /query_exemplars",
 	"GET /format_query", "POST /format_query", "GET /parse_query", "POST /parse_query", "GET /labels", "POST /labels",
-	"GET /label/{name}/values", "GET /series", "POST /series", "DELETE /series", "GET /alertmanagers", "GET /alerts", "GET /rules",
-	"GET /status/tsdb", "GET /status/tsdb/blocks", "POST /read",
+	"GET /label/{name}/values", "GET /series", "POST /series", "GET /alertmanagers", "GET /alerts", "GET /rules",
+	"GET /status/tsdb", "GET /status/tsdb/blocks",
 	"POST /admin/tsdb/delete_series", "PUT /admin/tsdb/delete_series", "POST /admin/tsdb/clean_tombstones", "PUT /admin/tsdb/clean_tombstones",
 	"POST /admin/tsdb/snapshot", "PUT /admin/tsdb/snapshot",
+}
+
+// noQueries answers those that ask for samples, in the words of Prometheus agent.
+func noQueries(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "unsupported operation with WAL-only storage", http.StatusInternalServerError)
+}
+
+// longestRead is how much of a remote read request is looked at, bytes: queries are short.
+const longestRead = 1 << 20
+
+// remoteRead tells a body that is no remote read request from a query, which is not for an agent.
+func remoteRead(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, longestRead))
+	if err == nil {
+		var n int
+		if n, err = snappy.DecodedLen(body); err == nil && n > longestRead {
+			err = snappy.ErrTooLarge
+		}
+	}
+	if err == nil {
+		_, err = snappy.Decode(nil, body)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	noQueries(w, r)
 }
 
 // receiverText is the answer to a sender: there is no receiver here.
@@ -114,30 +185,9 @@ func receiverText(asked bool, what, flag string) string {
 	return what + " receiver needs to be enabled with " + flag
 }
 
-// unknown answers what no route of the API takes: 405 with the methods that
-// the path has, else 404, in the API's envelope.
-func unknown(mux *http.ServeMux) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, own := mux.Handler(r)
-		var allowed []string
-		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-			other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
-			if _, pattern := mux.Handler(other); pattern != own {
-				allowed = append(allowed, method)
-			}
-		}
-		if len(allowed) == 0 {
-			writeError(w, &apiError{http.StatusNotFound, "not_found", "no such path in this API: " + r.URL.Path})
-			return
-		}
-		w.Header().Set("Allow", strings.Join(append(allowed, http.MethodOptions), ", "))
-		writeError(w, &apiError{http.StatusMethodNotAllowed, "bad_data", "method " + r.Method + " is not allowed here"})
-	})
-}
-
 // whenReady answers 503 while the agent starts or stops.
-func (s *Server) whenReady(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func (s *Server) whenReady(next http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		switch s.state.Load() {
 		case ready:
 			next.ServeHTTP(w, r)
@@ -148,7 +198,7 @@ func (s *Server) whenReady(next http.Handler) http.Handler {
 			w.Header().Set("X-Prometheus-Stopping", "false")
 			say(w, http.StatusServiceUnavailable, "Service Unavailable")
 		}
-	})
+	}
 }
 
 // say answers with a text that Prometheus ends without a newline.

@@ -2,7 +2,11 @@ package web
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +24,7 @@ func TestRoutePrefixAndExternalURL(t *testing.T) {
 		{
 			name: "none", external: "http://h:9090", prefix: "/",
 			redirects: map[string]string{
-				"/": "/agent", "/config": "/agent", "/flags": "/agent", "/graph": "/agent", "/service-discovery": "/agent", "/status": "/agent", "/targets": "/agent",
+				"/": "/agent", "/alertmanager-discovery": "/agent", "/config": "/agent", "/flags": "/agent", "/graph": "/agent", "/service-discovery": "/agent", "/status": "/agent", "/targets": "/agent",
 				"/graph?g0.expr=up": "/agent",
 			},
 			found:   []string{"/-/healthy", "/metrics", "/agent", "/api/v1/targets", "/version", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine"},
@@ -79,7 +83,22 @@ func TestGlobalURL(t *testing.T) {
 		{"http://[2001:db8::1]", "0.0.0.0:9090", "http://localhost:9090/metrics", "http://[2001:db8::1]/metrics"},
 		{"http://[2001:db8::1]:80", "0.0.0.0:9090", "http://localhost:9100/metrics", "http://[2001:db8::1]:9100/metrics"},
 		{"http://h.example:9090", "0.0.0.0:9090", "http://10.0.0.1:9090/metrics", "http://10.0.0.1:9090/metrics"},
-		{"http://h.example:9090", "0.0.0.0:9090", "http://localhost/metrics", "http://localhost/metrics"},
+		{"http://h.example:9090", "0.0.0.0:9090", "http://localhost/metrics", "http://h.example/metrics"},
+		{"https://h.example", "0.0.0.0:9090", "https://127.0.0.1/metrics", "https://h.example/metrics"},
+		{"http://[2001:db8::1]:80", "0.0.0.0:9090", "http://[::1]/metrics", "http://[2001:db8::1]/metrics"},
+		{"http://[2001:db8::1]", "0.0.0.0:9090", "http://localhost/metrics", "http://[2001:db8::1]/metrics"},
+		{"https://h.example", "0.0.0.0:80", "http://localhost/metrics", "http://h.example/metrics"},
+		{"http://h.example:9090", "0.0.0.0:9090", "http://localhost.example/metrics", "http://localhost.example/metrics"},
+		{"http://h.example:9090", "nonsense", "http://localhost/metrics", "http://localhost/metrics"},
+		// From here on the table of Prometheus's own test.
+		{"http://127.0.0.1:9090", "127.0.0.1:9090", "http://127.0.0.1:9090", "http://127.0.0.1:9090"},
+		{"https://prometheus.io", "127.0.0.1:9090", "http://127.0.0.1:9090", "https://prometheus.io"},
+		{"https://prometheus.io", "127.0.0.1:9090", "http://example.com", "http://example.com"},
+		{"https://prometheus.io", "127.0.0.1:9090", "http://localhost:8080", "http://prometheus.io:8080"},
+		{"https://prometheus.io", "127.0.0.1:9090", "http://[::1]:8080", "http://prometheus.io:8080"},
+		{"https://prometheus.io", "127.0.0.1:9090", "http://localhost", "http://prometheus.io"},
+		{"https://[::1]", "[::1]:9090", "http://localhost:9091", "http://[::1]:9091"},
+		{"https://[::1]:9090", "[::1]:9090", "http://localhost:9091", "http://[::1]:9091"},
 	} {
 		s := &Server{o: Options{ExternalURL: mustURL(t, c.external), ListenAddresses: []string{c.listen}}}
 		if got := s.globalURL(c.target); got != c.want {
@@ -124,6 +143,9 @@ func TestPageShowsWhatRuns(t *testing.T) {
 
 func TestVersionIsTheBuild(t *testing.T) {
 	res, body := do(t, newServer(t, &calls{}).Handler(), "GET", "/version")
+	if got := res.Header.Get("Content-Type"); got != "text/plain; charset=utf-8" {
+		t.Errorf("content type %q", got)
+	}
 	if got := fields(t, body); res.StatusCode != 200 || got["version"] != "3.16.0+prom-agent.1.2.3" || got["goVersion"] != "go1.26" {
 		t.Errorf("got %d %v", res.StatusCode, got)
 	}
@@ -190,6 +212,81 @@ func TestOwnMetrics(t *testing.T) {
 	} {
 		if res, _ := do(t, s.Handler(), "GET", "/p/metrics", "Accept", accept); !strings.HasPrefix(res.Header.Get("Content-Type"), want) {
 			t.Errorf("Accept %s: got %s", accept, res.Header.Get("Content-Type"))
+		}
+	}
+}
+
+// The handlers that the server counts requests of, held against the code of Prometheus.
+func TestHandlersAreNamedAsInPrometheus(t *testing.T) {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/prometheus/prometheus").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := map[string]bool{"/agent": true} // and what the code names in strings alone
+	for file, c := range map[string]struct{ pattern, prefix string }{
+		"web/web.go":        {`router\.(?:Get|Head|Post|Put)\("(/[^"]*)"`, ""},
+		"web/api/v1/api.go": {`\br\.(?:Get|Post|Put|Options)\("(/[^"]*)"`, "/api/v1"},
+	} {
+		code, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range regexp.MustCompile(c.pattern).FindAllStringSubmatch(string(code), -1) {
+			theirs[c.prefix+found[1]] = true
+		}
+		if list := regexp.MustCompile(`(?s)newUIReactRouterPaths = \[\]string\{(.*?)\}`).FindStringSubmatch(string(code)); list != nil {
+			for _, found := range regexp.MustCompile(`"(/[^"]*)"`).FindAllStringSubmatch(list[1], -1) {
+				theirs[found[1]] = true
+			}
+		}
+	}
+	if len(theirs) < 60 {
+		t.Fatalf("%d routes found in the code of Prometheus", len(theirs))
+	}
+	missing := []string{
+		"/api/v1/features", "/api/v1/notifications/live", "/api/v1/openapi.yaml", "/api/v1/scrape_pools/config", "/api/v1/status/self_metrics", "/api/v1/targets/relabel_steps",
+		"/api/v1/query_cost", "/api/v1/query_range_cost", // with a feature of the server
+	}
+	o := options(t, &calls{})
+	o.UserAssets = t.TempDir()
+	o.RoutePrefix = "/p"
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body := do(t, s.Handler(), "GET", "/p/metrics")
+	ours := map[string]bool{}
+	for _, found := range regexp.MustCompile(`prometheus_http_requests_total\{code="200",handler="(.*?)"\}`).FindAllStringSubmatch(body, -1) {
+		ours[found[1]] = true
+	}
+	for name := range theirs {
+		if ours[name] == slices.Contains(missing, name) {
+			t.Errorf("%s: shown is %v", name, ours[name])
+		}
+	}
+	for name := range ours {
+		if !theirs[name] && name != "/api/v1/status/remotes" {
+			t.Errorf("%s is no handler of Prometheus", name)
+		}
+	}
+	for path, handler := range map[string]string{
+		"/p": "/", "/": "/", "/p/": "/", "/p/debug/pprof/cmdline": "/debug/*subpath", "/p/user/x": "/user/*filepath", "/p/api/v1/label/job/values": "/api/v1/label/:name/values",
+	} {
+		requests := func() (n float64) {
+			_, body := do(t, s.Handler(), "GET", "/p/metrics")
+			for _, found := range regexp.MustCompile(`prometheus_http_requests_total\{code="\d+",handler="`+regexp.QuoteMeta(handler)+`"\} (\d+)`).FindAllStringSubmatch(body, -1) {
+				v, err := strconv.ParseFloat(found[1], 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n += v
+			}
+			return n
+		}
+		before := requests()
+		do(t, s.Handler(), "GET", path)
+		if got := requests() - before; got != 1 {
+			t.Errorf("%s counts as %v requests of %s", path, got, handler)
 		}
 	}
 }

@@ -63,12 +63,12 @@ func ParseFeatures(values []string, logger *slog.Logger) Features {
 				logger.Warn("This feature flag is deprecated: use --config.auto-reload instead", "option", name)
 			case "native-histograms":
 				logger.Warn("This feature flag does nothing: native histograms, which are exposed in protobuf, are not read yet", "option", name)
-			case "ooo-native-histograms", "promql-duration-expr":
+			case "ooo-native-histograms", "promql-duration-expr", "promql-extended-range-selectors":
 				logger.Warn("This feature flag does nothing: the feature is always on", "option", name)
 			case "agent": // what this program always is
 			case "concurrent-rule-eval", "delayed-compaction", "exemplar-storage", "fast-startup", "histograms-st-encoding",
 				"memory-snapshot-on-shutdown", "promql-binop-fill-modifiers", "promql-delayed-name-removal",
-				"promql-experimental-functions", "promql-extended-range-selectors", "promql-per-step-stats", "search-api",
+				"promql-experimental-functions", "promql-per-step-stats", "promql-unquoted-utf8-names", "query-cost", "search-api",
 				"use-start-timestamps", "use-uncached-io", "xor2-encoding":
 				logger.Info("This feature flag does nothing in an agent", "option", name)
 			default:

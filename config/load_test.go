@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -402,14 +403,26 @@ func TestEveryFeatureThatPrometheusNamesIsKnown(t *testing.T) {
 		t.Fatal("the list of options was not found in Prometheus's main.go")
 	}
 	names := strings.Split(list, ", ")
-	if len(names) < 20 {
-		t.Fatalf("only %d features found: %q", len(names), names)
+	// The list leaves out names that have been in use before.
+	_, code, _ := strings.Cut(string(main), ") setFeatureListOptions(")
+	code, _, _ = strings.Cut(code, "\n}\n")
+	cases := regexp.MustCompile(`\t\t\tcase "([\w-]+)":\n(?:\t{4}.*\n)*`).FindAllStringSubmatch(code, -1)
+	alwaysOn := map[string]bool{}
+	for _, c := range cases {
+		names = append(names, c[1])
+		alwaysOn[c[1]] = strings.Contains(c[0], "now permanently enabled")
+	}
+	if len(names) < 50 || len(cases) < 30 {
+		t.Fatalf("only %d features found, %d of them in the code: %q", len(names), len(cases), names)
 	}
 	for _, name := range names {
 		var log bytes.Buffer
 		ParseFeatures([]string{name}, slog.New(slog.NewTextHandler(&log, nil)))
 		if strings.Contains(log.String(), "Unknown") {
 			t.Errorf("%q is unknown", name)
+		}
+		if got := strings.Contains(log.String(), "always on"); got != alwaysOn[name] {
+			t.Errorf("%q is always on: %v, in Prometheus %v", name, got, alwaysOn[name])
 		}
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"go.yaml.in/yaml/v2"
 )
 
 // flags is the command line: Prometheus agent's, with a few of our own.
@@ -40,6 +42,7 @@ type flags struct {
 	corsText         string
 	cors             *regexp.Regexp
 
+	autoGOMAXPROCS     bool
 	autoGOMEMLIMIT     bool
 	memLimitRatio      float64
 	memLimitRefresh    model.Duration
@@ -62,16 +65,16 @@ type flags struct {
 }
 
 // serverOnly lists the flags that Prometheus refuses in agent mode, with
-// their defaults: they are parsed so that they can be refused by name, and
+// their defaults as its API shows them: they are parsed so that they can be refused by name, and
 // shown by /api/v1/status/flags. A leading "!" marks a boolean.
 var serverOnly = []struct{ name, value string }{
 	{"storage.tsdb.path", "data/"},
 	{"storage.tsdb.min-block-duration", "2h"},
-	{"storage.tsdb.max-block-duration", ""},
-	{"storage.tsdb.max-block-chunk-segment-size", ""},
-	{"storage.tsdb.wal-segment-size", ""},
-	{"storage.tsdb.retention.time", ""},
-	{"storage.tsdb.retention.size", ""},
+	{"storage.tsdb.max-block-duration", "0s"},
+	{"storage.tsdb.max-block-chunk-segment-size", "0B"},
+	{"storage.tsdb.wal-segment-size", "0B"},
+	{"storage.tsdb.retention.time", "15d"},
+	{"storage.tsdb.retention.size", "0B"},
 	{"!storage.tsdb.no-lockfile", "false"},
 	{"!storage.tsdb.allow-overlapping-compaction", "true"},
 	{"!storage.tsdb.wal-compression", "true"},
@@ -81,7 +84,7 @@ var serverOnly = []struct{ name, value string }{
 	{"storage.tsdb.delayed-compaction.max-percent", "10"},
 	{"storage.tsdb.delay-compact-file.path", ""},
 	{"storage.tsdb.block-reload-interval", "1m"},
-	{"storage.remote.read-sample-limit", "5e7"},
+	{"storage.remote.read-sample-limit", "50000000"},
 	{"storage.remote.read-concurrent-limit", "10"},
 	{"storage.remote.read-max-bytes-in-frame", "1048576"},
 	{"web.search.max-limit", "10000"},
@@ -114,6 +117,9 @@ func (f *flags) idle() (names []string) {
 		if f.given[name] {
 			names = append(names, "--"+name)
 		}
+	}
+	if !f.autoGOMAXPROCS {
+		names = append(names, "--no-auto-gomaxprocs") // the Go runtime looks at the quota by itself, as in Prometheus
 	}
 	return names
 }
@@ -161,7 +167,7 @@ func (f *flags) addRunFlags(cmd *kingpin.CmdClause) (checks []func() error) {
 	cmd.Flag("config.auto-reload-interval", "How often to look for such a change; at least 1s.").Default("30s").SetValue(&f.autoReloadInterval)
 
 	cmd.Flag("web.listen-address", "Address for UI, API and /metrics. May be repeated.").Default("0.0.0.0:9090").StringsVar(&f.listenAddresses)
-	cmd.Flag("auto-gomaxprocs", "Set GOMAXPROCS from the container's CPU quota.").Default("true").Bool() // the Go runtime does so itself
+	cmd.Flag("auto-gomaxprocs", "Accepted; GOMAXPROCS always follows the container's CPU quota, unless the environment sets it.").Default("true").BoolVar(&f.autoGOMAXPROCS)
 	cmd.Flag("auto-gomemlimit", "Set GOMEMLIMIT from the container's or the machine's memory.").Default("true").BoolVar(&f.autoGOMEMLIMIT)
 	cmd.Flag("auto-gomemlimit.ratio", "The share of that memory which GOMEMLIMIT gets.").Default("0.9").FloatVar(&f.memLimitRatio)
 	cmd.Flag("auto-gomemlimit.refresh-interval", "How often to look at the memory limit again; 0: once.").Default("0s").SetValue(&f.memLimitRefresh)
@@ -236,9 +242,9 @@ func (f *flags) addRunFlags(cmd *kingpin.CmdClause) (checks []func() error) {
 	}
 }
 
-// note records what the user typed and every flag's value.
-func (f *flags) note(ctx *kingpin.ParseContext, app *kingpin.ApplicationModel, cmd *kingpin.CmdModel) (refused []string) {
-	f.given, f.values = map[string]bool{}, map[string]string{}
+// note records what the user typed.
+func (f *flags) note(ctx *kingpin.ParseContext) (refused []string) {
+	f.given = map[string]bool{}
 	server := map[string]bool{}
 	for _, s := range serverOnly {
 		server[strings.TrimPrefix(s.name, "!")] = true
@@ -254,6 +260,12 @@ func (f *flags) note(ctx *kingpin.ParseContext, app *kingpin.ApplicationModel, c
 		}
 		f.given[name] = true
 	}
+	return refused
+}
+
+// show records every flag's value, as it has been resolved.
+func (f *flags) show(app *kingpin.ApplicationModel, cmd *kingpin.CmdModel) {
+	f.values = map[string]string{}
 	for _, group := range [][]*kingpin.FlagModel{app.Flags, cmd.Flags} {
 		for _, flag := range group {
 			switch flag.Name {
@@ -263,7 +275,6 @@ func (f *flags) note(ctx *kingpin.ParseContext, app *kingpin.ApplicationModel, c
 			}
 		}
 	}
-	return refused
 }
 
 // resolve checks what the flags say together.
@@ -272,7 +283,7 @@ func (f *flags) resolve() error {
 	if f.retentionBytes, f.retentionPercent, err = f.maxSize(); err != nil {
 		return exitError{2, err.Error()}
 	}
-	if f.externalURL, err = externalURL(f.externalURLText, f.listenAddresses[0]); err != nil {
+	if f.externalURL, err = externalURL(f.externalURLText, f.listenAddresses[0], f.webConfigFile); err != nil {
 		return exitError{2, fmt.Sprintf("parse external URL %q: %v", f.externalURLText, err)}
 	}
 	if f.cors, err = regexp.Compile("^(?s:" + f.corsText + ")$"); err != nil {
@@ -309,8 +320,9 @@ func (f *flags) maxSize() (bytes int64, percent float64, err error) {
 	return int64(n), 0, nil
 }
 
-// externalURL is the given URL, or http://<host name>:<port of listen>/.
-func externalURL(text, listen string) (*url.URL, error) {
+// externalURL is the given URL, or http://<host name>:<port of listen>/, with
+// https where the web config file sets up TLS.
+func externalURL(text, listen, webConfigFile string) (*url.URL, error) {
 	if text == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -320,7 +332,11 @@ func externalURL(text, listen string) (*url.URL, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--web.listen-address=%s: %w", listen, err)
 		}
-		text = fmt.Sprintf("http://%s/", net.JoinHostPort(host, port))
+		scheme := "http"
+		if servesTLS(webConfigFile) {
+			scheme = "https"
+		}
+		text = fmt.Sprintf("%s://%s/", scheme, net.JoinHostPort(host, port))
 	}
 	for _, quote := range []string{`"`, `'`} {
 		if strings.HasPrefix(text, quote) || strings.HasSuffix(text, quote) {
@@ -337,6 +353,20 @@ func externalURL(text, listen string) (*url.URL, error) {
 	}
 	u.Path = path
 	return u, nil
+}
+
+// servesTLS says whether the web config file sets up TLS. One that cannot be read does
+// not; the server refuses it, and says why.
+func servesTLS(webConfigFile string) bool {
+	if webConfigFile == "" {
+		return false
+	}
+	content, err := os.ReadFile(webConfigFile)
+	if err != nil {
+		return false
+	}
+	var web toolkit.Config
+	return yaml.Unmarshal(content, &web) == nil && web.TLSConfig.IsEnabled()
 }
 
 // newApp declares the command line: `run` is what happens without a command.

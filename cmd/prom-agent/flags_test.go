@@ -20,7 +20,7 @@ var want = map[string]string{
 	"agent": "true", "config.file": "prometheus.yml", "config.auto-reload": "false", "config.auto-reload-interval": "30s",
 	"web.listen-address": "0.0.0.0:9090", "auto-gomaxprocs": "true", "auto-gomemlimit": "true", "auto-gomemlimit.ratio": "0.9", "auto-gomemlimit.refresh-interval": "0s",
 	"web.config.file": "", "web.read-timeout": "5m", "web.max-connections": "512", "web.max-notifications-subscribers": "16",
-	"web.external-url": "", "web.route-prefix": "", "web.user-assets": "", "web.enable-lifecycle": "false", "web.enable-admin-api": "false",
+	"web.external-url": "", "web.route-prefix": "/", "web.user-assets": "", "web.enable-lifecycle": "false", "web.enable-admin-api": "false",
 	"web.enable-remote-write-receiver": "false", "web.enable-otlp-receiver": "false",
 	"web.remote-write-receiver.accepted-protobuf-messages": "prometheus.WriteRequest,io.prometheus.write.v2.Request",
 	"web.console.templates":                                "consoles", "web.console.libraries": "console_libraries",
@@ -34,12 +34,12 @@ var want = map[string]string{
 	"storage.agent.retention.max-size": "80%", "storage.agent.wal-sync-interval": "1s", // ours
 	"scrape.discovery-reload-interval": "500ms", // Prometheus: 5s
 
-	"storage.tsdb.path": "data/", "storage.tsdb.min-block-duration": "2h", "storage.tsdb.max-block-duration": "", "storage.tsdb.max-block-chunk-segment-size": "",
-	"storage.tsdb.wal-segment-size": "", "storage.tsdb.retention.time": "", "storage.tsdb.retention.size": "", "storage.tsdb.no-lockfile": "false",
+	"storage.tsdb.path": "data/", "storage.tsdb.min-block-duration": "2h", "storage.tsdb.max-block-duration": "0s", "storage.tsdb.max-block-chunk-segment-size": "0B",
+	"storage.tsdb.wal-segment-size": "0B", "storage.tsdb.retention.time": "15d", "storage.tsdb.retention.size": "0B", "storage.tsdb.no-lockfile": "false",
 	"storage.tsdb.allow-overlapping-compaction": "true", "storage.tsdb.wal-compression": "true", "storage.tsdb.wal-compression-type": "snappy",
 	"storage.tsdb.head-chunks-write-queue-size": "0", "storage.tsdb.samples-per-chunk": "120", "storage.tsdb.delayed-compaction.max-percent": "10",
 	"storage.tsdb.delay-compact-file.path": "", "storage.tsdb.block-reload-interval": "1m",
-	"storage.remote.read-sample-limit": "5e7", "storage.remote.read-concurrent-limit": "10", "storage.remote.read-max-bytes-in-frame": "1048576", "web.search.max-limit": "10000",
+	"storage.remote.read-sample-limit": "50000000", "storage.remote.read-concurrent-limit": "10", "storage.remote.read-max-bytes-in-frame": "1048576", "web.search.max-limit": "10000",
 	"rules.alert.for-outage-tolerance": "1h", "rules.alert.for-grace-period": "10m", "rules.alert.resend-delay": "1m", "rules.max-concurrent-evals": "4",
 	"alertmanager.notification-queue-capacity": "10000", "alertmanager.notification-batch-size": "256", "alertmanager.drain-notification-queue-on-shutdown": "true",
 	"query.lookback-delta": "5m", "query.timeout": "2m", "query.max-concurrency": "20", "query.max-samples": "50000000",
@@ -92,7 +92,7 @@ func TestDocumentedFlagsOfPrometheusAreKnown(t *testing.T) {
 	}
 	different := map[string]bool{
 		"web.remote-write-receiver.accepted-protobuf-messages": true, // a Go expression there
-		"storage.remote.read-sample-limit":                     true, // 5e7 as typed in the code
+		"storage.remote.read-sample-limit":                     true, // 5e7 there
 		"storage.agent.retention.max-time":                     true, // ours has none: the size limit bounds the log
 	}
 	for _, row := range rows {
@@ -110,6 +110,59 @@ func TestDocumentedFlagsOfPrometheusAreKnown(t *testing.T) {
 		}
 		if only := strings.Contains(help, "Use with server mode only"); only != server[name] {
 			t.Errorf("--%s: refused as a server's: %v, want %v", name, server[name], only)
+		}
+	}
+}
+
+// The documentation leaves out what is hidden, and defaults that are no text in the code.
+func TestFlagsInTheCodeOfPrometheusAreKnown(t *testing.T) {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/prometheus/prometheus").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "cmd/prometheus/main.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{"log.level": true, "log.format": true} // those come from a library
+	declared := regexp.MustCompile(`(?:a\.Flag\(|serverOnlyFlag\(a,|agentOnlyFlag\(a,)\s*"([\w.-]+)"`).FindAllStringSubmatchIndex(string(code), -1)
+	for i, at := range declared {
+		name, declaration := string(code[at[2]:at[3]]), string(code[at[3]:])
+		if i+1 < len(declared) {
+			declaration = string(code[at[3]:declared[i+1][0]])
+		}
+		known[name] = true
+		if name == "write-documentation" {
+			continue // for Prometheus's own documentation
+		}
+		ours, ok := want[name]
+		if !ok {
+			t.Errorf("--%s is not known", name)
+			continue
+		}
+		zero := ""
+		switch {
+		case strings.Contains(declaration, "Default("): // the documentation shows it, or a line of want
+			continue
+		case name == "storage.tsdb.retention.time": // the config's default is written into the flag
+			zero = "15d"
+		case strings.Contains(declaration, "SetValue("):
+			zero = "0s"
+		case strings.Contains(declaration, "BytesVar("):
+			zero = "0B"
+		case name == "web.route-prefix": // resolved
+			zero = "/"
+		case name == "agent": // always
+			zero = "true"
+		}
+		if ours != zero {
+			t.Errorf("--%s is shown as %q, Prometheus shows %q", name, ours, zero)
+		}
+	}
+	ownFlags := []string{"storage.agent.retention.max-size", "storage.agent.wal-sync-interval"}
+	for name := range want {
+		if !known[name] && !slices.Contains(ownFlags, name) {
+			t.Errorf("--%s is no flag of Prometheus", name)
 		}
 	}
 }
@@ -204,7 +257,7 @@ func TestEveryFlagOfAnAgentIsTaken(t *testing.T) {
 		t.Errorf("ready under the external URL's path: %d %s", code, body)
 	}
 	_, body := a.request("GET", "/p/api/v1/status/flags")
-	for _, s := range []string{`"config.auto-reload-interval":"1ms"`, `"web.page-title":"a page"`, `"storage.agent.retention.max-time":"2h"`, `"storage.agent.wal-segment-size":"10MiB"`, `"agent":"true"`} {
+	for _, s := range []string{`"config.auto-reload-interval":"1s"`, `"web.route-prefix":"/p"`, `"web.page-title":"a page"`, `"storage.agent.retention.max-time":"2h"`, `"storage.agent.wal-segment-size":"10MiB"`, `"agent":"true"`} {
 		if !strings.Contains(body, s) {
 			t.Errorf("no %s in %s", s, body)
 		}
@@ -243,15 +296,28 @@ func TestExternalURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ text, listen, prefix, url, route string }{
-		{"", "0.0.0.0:9090", "", "http://" + host + ":9090", "/"},
-		{"", "[::]:80", "/a/", "http://" + host + ":80", "/a"},
-		{"https://h/x/y/", "0.0.0.0:9090", "", "https://h/x/y", "/x/y"},
-		{"https://h/x", "0.0.0.0:9090", "/", "https://h/x", "/"},
-		{"https://h/x", "0.0.0.0:9090", "y", "https://h/x", "/y"},
-		{"https://h", "0.0.0.0:9090", "", "https://h", "/"},
+	dir := t.TempDir()
+	web := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		writeFile(t, path, content)
+		return path
+	}
+	tls, plain := web("tls.yml", "tls_server_config: {cert_file: a, key_file: b}"), web("plain.yml", "basic_auth_users: {a: b}")
+	for _, c := range []struct{ text, listen, web, prefix, url, route string }{
+		{"", "0.0.0.0:9090", "", "", "http://" + host + ":9090", "/"},
+		{"", "[::]:80", "", "/a/", "http://" + host + ":80", "/a"},
+		{"", "0.0.0.0:9090", tls, "", "https://" + host + ":9090", "/"},
+		{"", "0.0.0.0:9090", plain, "", "http://" + host + ":9090", "/"},
+		{"", "0.0.0.0:9090", web("empty.yml", "tls_server_config: {}"), "", "http://" + host + ":9090", "/"},
+		{"", "0.0.0.0:9090", web("broken.yml", "{"), "", "http://" + host + ":9090", "/"},
+		{"", "0.0.0.0:9090", filepath.Join(dir, "missing.yml"), "", "http://" + host + ":9090", "/"},
+		{"http://h/x", "0.0.0.0:9090", tls, "", "http://h/x", "/x"},
+		{"https://h/x/y/", "0.0.0.0:9090", "", "", "https://h/x/y", "/x/y"},
+		{"https://h/x", "0.0.0.0:9090", "", "/", "https://h/x", "/"},
+		{"https://h/x", "0.0.0.0:9090", "", "y", "https://h/x", "/y"},
+		{"https://h", "0.0.0.0:9090", "", "", "https://h", "/"},
 	} {
-		f := flags{externalURLText: c.text, listenAddresses: []string{c.listen}, routePrefix: c.prefix, retentionMaxSize: "80%", maxConnections: 1}
+		f := flags{externalURLText: c.text, listenAddresses: []string{c.listen}, webConfigFile: c.web, routePrefix: c.prefix, retentionMaxSize: "80%", maxConnections: 1}
 		if err := f.resolve(); err != nil {
 			t.Errorf("%+v: %v", c, err)
 			continue

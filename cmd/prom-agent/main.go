@@ -151,7 +151,7 @@ func nameFlag(parsed *kingpin.ParseContext, err error) error {
 
 // runAgent checks what the flags say and runs the agent until ctx ends.
 func runAgent(ctx context.Context, f *flags, parsed *kingpin.ParseContext, app *kingpin.Application, run *kingpin.CmdClause, checks []func() error) error {
-	if refused := f.note(parsed, app.Model(), run.Model()); len(refused) > 0 {
+	if refused := f.note(parsed); len(refused) > 0 {
 		return exitError{3, fmt.Sprintf("The following flag(s) can not be used in agent mode: %q", refused)}
 	}
 	for _, check := range checks {
@@ -159,6 +159,7 @@ func runAgent(ctx context.Context, f *flags, parsed *kingpin.ParseContext, app *
 			return err
 		}
 	}
+	f.show(app.Model(), run.Model())
 	logger := promslog.New(&f.log)
 	a, err := newAgent(f, logger)
 	if err != nil {

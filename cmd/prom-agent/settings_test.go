@@ -12,9 +12,9 @@ import (
 func TestFlagsThatDoNothingAreNamedInOneLine(t *testing.T) {
 	const text = "These flags are accepted for compatibility with Prometheus and do nothing here"
 	a := startAgent(t, "", "--no-storage.agent.wal-compression", "--storage.agent.wal-truncate-frequency=1h", "--storage.agent.retention.max-time=5h",
-		"--web.enable-remote-write-receiver", "--auto-gomaxprocs")
+		"--web.enable-remote-write-receiver", "--no-auto-gomaxprocs")
 	got := a.waitFor(`level=INFO .*` + text + `" flags="(.*)"\n`)[1]
-	if want := "--storage.agent.wal-compression --storage.agent.wal-truncate-frequency --web.enable-remote-write-receiver"; got != want {
+	if want := "--storage.agent.wal-compression --storage.agent.wal-truncate-frequency --web.enable-remote-write-receiver --no-auto-gomaxprocs"; got != want {
 		t.Errorf("the line names %s, want %s", got, want)
 	}
 	if n := strings.Count(a.output(), text); n != 1 {
@@ -28,7 +28,7 @@ func TestFlagsThatDoNothingAreNamedInOneLine(t *testing.T) {
 	if res.StatusCode != 404 {
 		t.Errorf("a sender gets %d, want 404: it shall not try again", res.StatusCode)
 	}
-	if quiet := startAgent(t, "", "--storage.agent.retention.max-time=5h"); strings.Contains(quiet.output(), text) {
+	if quiet := startAgent(t, "", "--storage.agent.retention.max-time=5h", "--auto-gomaxprocs"); strings.Contains(quiet.output(), text) {
 		t.Error("there is such a line when no such flag is given")
 	}
 }

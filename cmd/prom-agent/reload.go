@@ -32,7 +32,7 @@ type reloader struct {
 	current *config.Config // running
 	ok      bool           // the last attempt
 	at      time.Time      // of the last success
-	sum     string         // of the files as last read
+	sum     string         // of the files as they are in force; "": to be loaded at the next look
 }
 
 func newReloader(r prometheus.Registerer, logger *slog.Logger, file string, features config.Features,
@@ -92,6 +92,7 @@ func (r *reloader) failed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ok = false
+	r.sum = "" // what the files refer to may change, too, and they may be as they were before
 	r.successful.Set(0)
 }
 
@@ -149,20 +150,21 @@ func (r *reloader) run(ctx context.Context, hup <-chan os.Signal, interval time.
 	}
 }
 
-// reloadIfChanged applies the files when they differ from those last tried.
+// reloadIfChanged applies the files when they differ from those in force, and
+// those that were refused at every look.
 func (r *reloader) reloadIfChanged() {
 	sum, err := config.Checksum(r.file)
-	if err != nil {
-		r.log.Warn("Cannot tell whether the config has changed; reloading it", "err", err)
-	}
 	r.mu.Lock()
-	same := err == nil && sum == r.sum
-	r.sum = sum // a refused file is tried once, not at every look; one whose sum cannot be told each time
+	same, refused := sum == r.sum, !r.ok
 	r.mu.Unlock()
-	if same {
+	switch {
+	case err != nil:
+		r.log.Warn("Cannot tell whether the config has changed; reloading it", "err", err)
+	case same:
 		return
-	}
-	if err == nil {
+	case refused:
+		r.log.Info("The last attempt to load the configuration failed, trying again.")
+	default:
 		r.log.Info("Configuration file change detected, reloading the configuration.")
 	}
 	if err := r.apply(); err != nil {

@@ -48,25 +48,52 @@ func TestFileThatChangesWhileItIsLoadedIsLoadedAgain(t *testing.T) {
 	}
 }
 
-func TestRefusedFileIsTriedOnceUntilItChanges(t *testing.T) {
+func TestRefusedFileIsTriedAtEveryLook(t *testing.T) {
 	applied := 0
 	r, file := reloading(t, func(*config.Config) (func(), error) { return func() { applied++ }, nil })
 	writeFile(t, file, "global: {scrape_intervall: 1s}\n")
-	r.reloadIfChanged()
-	if ok, _ := r.last(); ok || applied != 0 {
-		t.Errorf("a refused file: ok %v, applied %d times", ok, applied)
-	}
-	r.mu.Lock()
-	r.ok = true // to see whether it is tried again
-	r.mu.Unlock()
-	r.reloadIfChanged()
-	if ok, _ := r.last(); !ok {
-		t.Error("it was tried again without a change")
+	for range 2 {
+		r.mu.Lock()
+		r.ok = true // to see whether it is tried
+		r.mu.Unlock()
+		r.reloadIfChanged()
+		if ok, _ := r.last(); ok || applied != 0 {
+			t.Errorf("a refused file: ok %v, applied %d times", ok, applied)
+		}
 	}
 	writeFile(t, file, "scrape_configs: [{job_name: a}]\n")
-	r.reloadIfChanged()
-	if ok, _ := r.last(); !ok || applied != 1 {
-		t.Errorf("the mended file: ok %v, applied %d times", ok, applied)
+	for range 2 {
+		r.reloadIfChanged()
+		if ok, _ := r.last(); !ok || applied != 1 {
+			t.Errorf("the mended file: ok %v, applied %d times", ok, applied)
+		}
+	}
+}
+
+// However the reload that failed was asked for, the file as it was before it is loaded again.
+func TestRevertedFileIsLoadedAgain(t *testing.T) {
+	for name, fail := range map[string]func(*reloader) error{
+		"at a look":    func(r *reloader) error { r.reloadIfChanged(); return nil },
+		"by a request": (*reloader).apply,
+	} {
+		t.Run(name, func(t *testing.T) {
+			applied := 0
+			r, file := reloading(t, func(*config.Config) (func(), error) { return func() { applied++ }, nil })
+			good, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, file, "global: {scrape_intervall: 1s}\n")
+			_ = fail(r) // its outcome is what last says
+			if ok, _ := r.last(); ok {
+				t.Fatal("the broken file was taken")
+			}
+			writeFile(t, file, string(good))
+			r.reloadIfChanged()
+			if ok, _ := r.last(); !ok || applied != 1 {
+				t.Errorf("the reverted file: ok %v, applied %d times", ok, applied)
+			}
+		})
 	}
 }
 

@@ -155,7 +155,11 @@ func (d *delivery) Run(ctx context.Context) error {
 	measuring, stopMeasuring := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopMeasuring()
 	background.Go(func() { d.measure(measuring) })
-	if cfg := d.cfg.Load(); !d.v2 && cfg.Metadata.Send {
+	switch cfg := d.cfg.Load(); {
+	case !cfg.Metadata.Send:
+	case d.v2: // a default, so that no warning is due
+		d.log.Info("'metadata_config.send' is ignored when using Remote Write 2.0; metadata is sent with the samples")
+	default:
 		background.Go(func() { d.sendMetadata(ctx) })
 	}
 	for _, e := range d.all() {

@@ -1,6 +1,7 @@
 package remotewrite
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -85,7 +86,7 @@ func loggedEndpoint(t *testing.T, l *testLog, cfg Config, log *slog.Logger) *End
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := newMetrics(prometheus.NewRegistry(), "test", "u")
+	m, err := newMetrics(prometheus.NewRegistry(), "test", "u", cfg.V2())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,4 +95,25 @@ func loggedEndpoint(t *testing.T, l *testLog, cfg Config, log *slog.Logger) *End
 		t.Fatal(err)
 	}
 	return d.main()
+}
+
+func TestMetadataSettingThatIsIgnoredIsNamed(t *testing.T) {
+	for _, tc := range []struct {
+		message string
+		send    bool
+		lines   int
+	}{{MessageV1, true, 0}, {MessageV2, true, 1}, {MessageV2, false, 0}} {
+		cfg := remoteConfig(t, newReceiver(t, nil).srv.URL)
+		cfg.ProtobufMessage, cfg.Metadata.Send = tc.message, tc.send
+		var text logged
+		e := loggedEndpoint(t, openLog(t, t.TempDir()), cfg, slog.New(slog.NewTextHandler(&text, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := e.delivery.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if n := text.count(`level=INFO msg="'metadata_config.send' is ignored when using Remote Write 2.0; `); n != tc.lines {
+			t.Errorf("%+v: %d lines\n%s", tc, n, text.buf.String())
+		}
+	}
 }

@@ -272,7 +272,7 @@ func (m *Manager) runRemote(ctx context.Context, r *remote) {
 		log.Error("The remote is not sent to: its position cannot be kept")
 		return
 	}
-	metrics, err := newMetrics(m.o.Registerer, cfg.RemoteName, cfg.URL.Redacted())
+	metrics, err := newMetrics(m.o.Registerer, cfg.RemoteName, cfg.URL.Redacted(), cfg.V2())
 	if err != nil {
 		log.Error("The remote's metrics cannot be registered; it is not sent to", "err", err)
 		return

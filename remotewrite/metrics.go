@@ -45,8 +45,8 @@ type metrics struct {
 }
 
 // newMetrics registers an endpoint's metrics under its name and URL, which
-// must hold no password.
-func newMetrics(r prometheus.Registerer, remoteName, url string) (*metrics, error) {
+// must hold no password. With 2.0 there are none of metadata, which goes with the samples.
+func newMetrics(r prometheus.Registerer, remoteName, url string, v2 bool) (*metrics, error) {
 	labels := prometheus.Labels{"remote_name": remoteName, "url": url}
 	consumer := prometheus.Labels{"consumer": remoteName}
 	m := &metrics{registerer: r}
@@ -62,6 +62,13 @@ func newMetrics(r prometheus.Registerer, remoteName, url string) (*metrics, erro
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help, ConstLabels: labels})
 		add(c)
+		return c
+	}
+	ofMetadata := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help, ConstLabels: labels})
+		if !v2 {
+			add(c)
+		}
 		return c
 	}
 	vec := func(name, help string) *prometheus.CounterVec {
@@ -83,15 +90,15 @@ func newMetrics(r prometheus.Registerer, remoteName, url string) (*metrics, erro
 	m.samples = counter("samples_total", "Samples in requests, attempts that failed included.")
 	m.exemplars = counter("exemplars_total", "Exemplars in requests, attempts that failed included.")
 	m.histograms = counter("histograms_total", "Histograms in requests, attempts that failed included.")
-	m.metadata = counter("metadata_total", "Metadata entries in requests, attempts that failed included.")
+	m.metadata = ofMetadata("metadata_total", "Metadata entries in requests, attempts that failed included.")
 	m.samplesFailed = counter("samples_failed_total", "Samples that the remote refused for good.")
 	m.exemplarsFailed = counter("exemplars_failed_total", "Exemplars that the remote refused for good.")
 	m.histogramsFailed = counter("histograms_failed_total", "Histograms that the remote refused for good.")
-	m.metadataFailed = counter("metadata_failed_total", "Metadata entries that the remote refused for good.")
+	m.metadataFailed = ofMetadata("metadata_failed_total", "Metadata entries that the remote refused for good.")
 	m.samplesRetried = counter("samples_retried_total", "Samples of attempts that failed and were made again.")
 	m.exemplarsRetried = counter("exemplars_retried_total", "Exemplars of attempts that failed and were made again.")
 	m.histogramsRetried = counter("histograms_retried_total", "Histograms of attempts that failed and were made again.")
-	m.metadataRetried = counter("metadata_retried_total", "Metadata entries of attempts that failed and were made again.")
+	m.metadataRetried = ofMetadata("metadata_retried_total", "Metadata entries of attempts that failed and were made again.")
 	m.samplesDropped = vec("samples_dropped_total", "Samples that were not sent, by reason.")
 	m.exemplarsDropped = vec("exemplars_dropped_total", "Exemplars that were not sent, by reason.")
 	m.histogramsDropped = vec("histograms_dropped_total", "Histograms that were not sent, by reason.")
@@ -103,7 +110,7 @@ func newMetrics(r prometheus.Registerer, remoteName, url string) (*metrics, erro
 	m.histogramsDropped.WithLabelValues("nhcb_in_rw1_not_supported")
 	m.enqueueRetries = counter("enqueue_retries_total", "Times that reading waited because a shard's queue was full.")
 	m.bytes = counter("bytes_total", "Compressed bytes of data sent.")
-	m.metadataBytes = counter("metadata_bytes_total", "Compressed bytes of metadata sent.")
+	m.metadataBytes = ofMetadata("metadata_bytes_total", "Compressed bytes of metadata sent.")
 	m.sendDuration = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: prefix + "sent_batch_duration_seconds", Help: "Time that one attempt took.", ConstLabels: labels,
 		Buckets:                        append(append([]float64(nil), prometheus.DefBuckets...), 25, 60, 120, 300),

@@ -133,6 +133,29 @@ func TestMetricsAreThoseOfPrometheus(t *testing.T) {
 	}
 }
 
+// Prometheus 3.16 has them for 1.x alone.
+func TestMetricsOfMetadataAreThoseOfTheMessage(t *testing.T) {
+	l := openLog(t, t.TempDir())
+	r := newReceiver(t, nil)
+	first, second := remoteConfig(t, r.srv.URL+"/1"), remoteConfig(t, r.srv.URL+"/2")
+	first.RemoteName, second.RemoteName, second.ProtobufMessage = "first", "second", MessageV2
+	m := startManager(l, patience, first, second)
+	found := 0
+	for name, f := range gather(t, m.registry) {
+		if !strings.HasPrefix(name, "prometheus_remote_storage_metadata_") {
+			continue
+		}
+		found++
+		if len(f.series) != 1 || f.series[0].labels["remote_name"] != "first" {
+			t.Errorf("%s: series %v, want one of the remote that is sent 1.x", name, f.series)
+		}
+	}
+	if found != 4 {
+		t.Errorf("%d metrics of metadata, want 4", found)
+	}
+	m.stop()
+}
+
 func TestGaugesSayHowItStands(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	g := newGate(503)
@@ -276,15 +299,15 @@ func TestExemplarsAreCountedWhateverBecomesOfThem(t *testing.T) {
 
 func TestTwoRemotesOfOneNameAreRefused(t *testing.T) {
 	r := prometheus.NewRegistry()
-	a, err := newMetrics(r, "n", "u")
+	a, err := newMetrics(r, "n", "u", false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newMetrics(r, "n", "u"); err == nil {
+	if _, err := newMetrics(r, "n", "u", false); err == nil {
 		t.Error("the same metrics are there twice")
 	}
 	a.unregister()
-	if _, err := newMetrics(r, "n", "u"); err != nil {
+	if _, err := newMetrics(r, "n", "u", false); err != nil {
 		t.Errorf("after the first has gone: %v", err)
 	}
 }

@@ -59,6 +59,7 @@ type flags struct {
 	discoveryReload    model.Duration
 	features           []string
 	log                promslog.Config
+	writeDocumentation bool
 
 	given  map[string]bool   // flags that the user typed
 	values map[string]string // every flag's value, for /api/v1/status/flags
@@ -208,6 +209,7 @@ func (f *flags) addRunFlags(cmd *kingpin.CmdClause) (checks []func() error) {
 	cmd.Flag("scrape.timestamp-tolerance", "By how much at most.").Hidden().Default("2ms").DurationVar(&f.timestampTolerance)
 	cmd.Flag("scrape.discovery-reload-interval", "How often changed targets are taken over.").Hidden().Default("500ms").SetValue(&f.discoveryReload)
 	cmd.Flag("enable-feature", "Comma separated names of features. Valid in an agent: auto-reload-config, created-timestamp-zero-ingestion, extra-scrape-metrics, metadata-wal-records, st-storage, st-synthesis, type-and-unit-labels; those of the server are accepted without effect.").StringsVar(&f.features)
+	cmd.Flag("write-documentation", "Print the command line's documentation as Markdown.").Hidden().BoolVar(&f.writeDocumentation)
 	cmd.Flag("agent", "Accepted; prom-agent is always an agent.").Default("true").Bool()
 
 	for _, s := range serverOnly {
@@ -269,7 +271,7 @@ func (f *flags) show(app *kingpin.ApplicationModel, cmd *kingpin.CmdModel) {
 	for _, group := range [][]*kingpin.FlagModel{app.Flags, cmd.Flags} {
 		for _, flag := range group {
 			switch flag.Name {
-			case "help", "help-long", "help-man", "version", "completion-bash", "completion-script-bash", "completion-script-zsh", "write-documentation":
+			case "help", "help-long", "help-man", "version", "completion-bash", "completion-script-bash", "completion-script-zsh":
 			default:
 				f.values[flag.Name] = flag.Value.String()
 			}

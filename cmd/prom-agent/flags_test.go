@@ -26,7 +26,7 @@ var want = map[string]string{
 	"web.console.templates":                                "consoles", "web.console.libraries": "console_libraries",
 	"web.page-title": "Prometheus Time Series Collection and Processing Server", "web.cors.origin": ".*",
 	"storage.remote.flush-deadline": "1m", "scrape.adjust-timestamps": "true", "scrape.timestamp-tolerance": "2ms",
-	"enable-feature": "", "log.level": "info", "log.format": "logfmt",
+	"enable-feature": "", "write-documentation": "false", "log.level": "info", "log.format": "logfmt",
 
 	"storage.agent.path": "data-agent/", "storage.agent.wal-segment-size": "0B", "storage.agent.wal-compression": "true", "storage.agent.wal-compression-type": "snappy",
 	"storage.agent.wal-truncate-frequency": "0s", "storage.agent.retention.min-time": "5m", "storage.agent.retention.max-time": "0s",
@@ -132,9 +132,6 @@ func TestFlagsInTheCodeOfPrometheusAreKnown(t *testing.T) {
 			declaration = string(code[at[3]:declared[i+1][0]])
 		}
 		known[name] = true
-		if name == "write-documentation" {
-			continue // for Prometheus's own documentation
-		}
 		ours, ok := want[name]
 		if !ok {
 			t.Errorf("--%s is not known", name)
@@ -152,6 +149,8 @@ func TestFlagsInTheCodeOfPrometheusAreKnown(t *testing.T) {
 			zero = "0B"
 		case name == "web.route-prefix": // resolved
 			zero = "/"
+		case name == "write-documentation":
+			zero = "false"
 		case name == "agent": // always
 			zero = "true"
 		}
@@ -288,6 +287,18 @@ func TestVersionAndHelp(t *testing.T) {
 	}
 	if got := runToEnd(t, "--help"); !strings.Contains(got.stdout, "check config") || !strings.Contains(got.stdout, "receive") {
 		t.Errorf("--help does not name the commands: %s", got.stdout)
+	}
+}
+
+func TestDocumentationOfTheCommandLineIsPrinted(t *testing.T) {
+	got := executed(t, "--write-documentation", "--config.file=missing.yml")
+	if got.code != 0 || got.stderr != "" {
+		t.Errorf("code %d, stderr %q", got.code, got.stderr)
+	}
+	for _, row := range []string{"--config.file</code>", "--storage.agent.retention.max-size</code>", "check config"} {
+		if !strings.Contains(got.stdout, row) {
+			t.Errorf("no %s in %s", row, got.stdout)
+		}
 	}
 }
 

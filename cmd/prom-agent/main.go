@@ -27,6 +27,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/prometheus/util/documentcli"
 )
 
 func main() {
@@ -99,6 +100,10 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		err = receive(ctx, *receiveAddress, *receivePrint, time.Duration(receiveEvery), stdout)
 	case run.FullCommand():
+		if f.writeDocumentation {
+			err = documentcli.GenerateMarkdown(app.Model(), stdout)
+			break
+		}
 		err = runAgent(ctx, &f, parsed, app, run, checks)
 	}
 	var exit exitError

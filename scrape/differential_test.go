@@ -299,11 +299,11 @@ func runOurs(t *testing.T, cfg JobConfig, answers []answer) *logged {
 		if err != nil {
 			t.Fatal(err)
 		}
-		commit, err := m.Prepare(Config{Jobs: []JobConfig{cfg}})
+		change, err := m.Prepare(Config{Jobs: []JobConfig{cfg}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		commit()
+		change.Commit()
 		updates := make(chan []discovery.Update, 1)
 		updates <- []discovery.Update{{Job: "job", Groups: []group.Group{group.Of(&targetgroup.Group{Source: "s", Targets: []model.LabelSet{{"__address__": "target:1"}}, Labels: model.LabelSet{"zone": "z"}})}}}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -1,9 +1,11 @@
 package scrape
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 )
 
@@ -24,7 +26,26 @@ func openFailureLog(name string) (*os.File, error) {
 	return f, nil
 }
 
+// checkFailureLog says why the file could not be opened. It makes none.
+func checkFailureLog(name string) error {
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		_, err = os.Stat(filepath.Dir(name))
+	}
+	if err != nil {
+		return fmt.Errorf("open scrape failure log: %w", err)
+	}
+	if f != nil {
+		f.Close() // nothing was written
+	}
+	return nil
+}
+
+// newFailureLog returns the log in a file; nil for none.
 func newFailureLog(file *os.File) *failureLog {
+	if file == nil {
+		return nil
+	}
 	l := &failureLog{file: file}
 	l.log = slog.New(slog.NewJSONHandler(l, nil))
 	return l
@@ -44,15 +65,22 @@ func (l *failureLog) write(job string, t *target, err error) {
 	}
 }
 
-// replace goes on in another file.
+// replace goes on in another file; l and file may both be nil.
 func (l *failureLog) replace(file *os.File) {
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.file.Close() // every line is written already
 	l.file = file
 }
 
+// close closes the file; l may be nil.
 func (l *failureLog) close() {
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.file.Close() // every line is written already

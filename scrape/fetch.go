@@ -67,28 +67,36 @@ func acceptHeader(names []string, escaping string) string {
 	return strings.Join(append(parts, "*/*;q=0."+strconv.Itoa(weight)), ",")
 }
 
-// fetcher gets bodies with a job's HTTP client.
+// fetcher gets bodies with a job's HTTP client, or with one like it that dials
+// a target's unix socket.
 type fetcher struct {
 	client    *http.Client
+	like      func(httpclient.DialFunc) (*http.Client, error) // another client of the job
 	header    http.Header
-	inFlight  *inFlight
 	bodyLimit int64 // of the job, unpacked bytes; 0: none
 	maxBody   int64 // unpacked bytes, where the job has no limit
+
+	mu      sync.Mutex
+	sockets map[string]*http.Client // by path; made when they are first needed
 }
 
-// newFetcher returns a job's fetcher; socket, when not "", is dialled instead of the target's address.
-func newFetcher(c *JobConfig, userAgent, socket string, env *environment) (*fetcher, error) {
-	dial := env.dial
-	if dial == nil && socket != "" {
-		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+// newFetcher returns a job's fetcher; dial is how it connects to targets, nil: as usual.
+func newFetcher(c *JobConfig, userAgent string, dial httpclient.DialFunc) (*fetcher, error) {
+	f := &fetcher{header: http.Header{}, bodyLimit: c.BodySizeLimit, maxBody: maxBody, sockets: map[string]*http.Client{}}
+	f.like = func(d httpclient.DialFunc) (*http.Client, error) {
+		if dial != nil {
+			d = dial
 		}
+		client, err := httpclient.New(c.HTTP, c.Job, httpclient.Options{Dial: d})
+		if err != nil {
+			return nil, fmt.Errorf("error creating HTTP client: %w", err)
+		}
+		return client, nil
 	}
-	client, err := httpclient.New(c.HTTP, c.Job, httpclient.Options{Dial: dial})
-	if err != nil {
-		return nil, fmt.Errorf("error creating HTTP client: %w", err)
+	var err error
+	if f.client, err = f.like(nil); err != nil {
+		return nil, err
 	}
-	f := &fetcher{client: client, header: http.Header{}, inFlight: &env.inFlight, bodyLimit: c.BodySizeLimit, maxBody: maxBody}
 	f.header.Set("Accept", acceptHeader(c.Protocols, c.EscapingScheme))
 	f.header.Set("Accept-Encoding", "identity")
 	if c.EnableCompression {
@@ -96,6 +104,36 @@ func newFetcher(c *JobConfig, userAgent, socket string, env *environment) (*fetc
 	}
 	f.header.Set("User-Agent", userAgent)
 	return f, nil
+}
+
+// clientFor is the client to ask a target with. One of a unix socket may need
+// files that are not there just now: then that scrape fails, and the next one tries again.
+func (f *fetcher) clientFor(t *target) (*http.Client, error) {
+	if t.socket == "" {
+		return f.client, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.sockets[t.socket]; c != nil {
+		return c, nil
+	}
+	c, err := f.like(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", t.socket)
+	})
+	if err == nil {
+		f.sockets[t.socket] = c
+	}
+	return c, err
+}
+
+// closeIdle closes the connections that no request uses.
+func (f *fetcher) closeIdle() {
+	f.client.CloseIdleConnections()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.sockets {
+		c.CloseIdleConnections()
+	}
 }
 
 // body is a response as received: still packed.
@@ -125,8 +163,12 @@ type inFlight struct{ n atomic.Int64 }
 
 func (i *inFlight) give(n int64) { i.n.Add(-n) }
 
-// get fetches a target. ctx ends with the scrape's timeout.
-func (f *fetcher) get(ctx context.Context, t *target) (*body, error) {
+// get fetches a target, and counts what it receives. ctx ends with the scrape's timeout.
+func (f *fetcher) get(ctx context.Context, t *target, in *inFlight) (*body, error) {
+	client, err := f.clientFor(t)
+	if err != nil {
+		return nil, err
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, t.url.String(), nil)
 	if err != nil {
 		return nil, err
@@ -135,7 +177,7 @@ func (f *fetcher) get(ctx context.Context, t *target) (*body, error) {
 		req.Header[k] = v
 	}
 	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", strconv.FormatFloat(t.timeout.Seconds(), 'f', -1, 64))
-	resp, err := f.client.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +186,7 @@ func (f *fetcher) get(ctx context.Context, t *target) (*body, error) {
 		_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again; what it says does not matter
 		return nil, fmt.Errorf("server returned HTTP status %s", resp.Status)
 	}
-	b := &body{raw: rawBuffers.Get().(*bytes.Buffer), contentType: resp.Header.Get("Content-Type"), encoding: resp.Header.Get("Content-Encoding"), in: f.inFlight, max: f.maxBody}
+	b := &body{raw: rawBuffers.Get().(*bytes.Buffer), contentType: resp.Header.Get("Content-Type"), encoding: resp.Header.Get("Content-Encoding"), in: in, max: f.maxBody}
 	if err := b.receive(resp.Body, f.bodyLimit); err != nil {
 		b.release()
 		return nil, err

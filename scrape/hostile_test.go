@@ -88,7 +88,7 @@ func newSingle(t *testing.T, address string, change func(*JobConfig)) *single {
 			return nil
 		}),
 	}
-	p, err := prepare(testJob(change), "prom-agent/test", env)
+	p, err := prepare(testJob(change), "prom-agent/test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func newSingle(t *testing.T, address string, change func(*JobConfig)) *single {
 		t.Fatal(err)
 	}
 	s.loop = newLoop(tg, p.rules, p.fetcher, nil, env, nil)
-	t.Cleanup(p.fetcher.client.CloseIdleConnections)
+	t.Cleanup(p.fetcher.closeIdle)
 	return s
 }
 
@@ -421,13 +421,13 @@ func TestOtherTargetsGoOnBesideHostileOnes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit, err := m.Prepare(Config{Jobs: []JobConfig{*testJob(func(c *JobConfig) {
+	change, err := m.Prepare(Config{Jobs: []JobConfig{*testJob(func(c *JobConfig) {
 		c.Interval, c.Timeout, c.BodySizeLimit = 500*time.Millisecond, 500*time.Millisecond, 1<<20
 	})}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit()
+	change.Commit()
 	target := func(s *httptest.Server, how string) model.LabelSet {
 		return model.LabelSet{"__address__": model.LabelValue(address(t, s)), "how": model.LabelValue(how), "__param_how": model.LabelValue(how)}
 	}

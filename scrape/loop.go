@@ -33,8 +33,7 @@ type loop struct {
 	env     *environment
 	failure *failureLog // nil: none
 
-	broken  error                 // why there is no fetcher
-	forced  atomic.Pointer[error] // fails every scrape without a request: too many targets, or broken
+	forced  atomic.Pointer[error] // fails every scrape without a request: there are too many targets
 	stop    chan struct{}         // closed when how is set
 	how     atomic.Int32
 	done    chan struct{}
@@ -185,7 +184,7 @@ func (l *loop) scrape(at time.Time) {
 		err = *forced
 	} else {
 		ctx, cancel := context.WithTimeout(context.Background(), l.target.timeout)
-		b, err = l.fetcher.get(ctx, l.target)
+		b, err = l.fetcher.get(ctx, l.target, &l.env.inFlight)
 		cancel()
 		if err != nil {
 			err = timeoutError(err, l.target.timeout)

@@ -125,11 +125,11 @@ func (w *world) append(b *template.Batch) error {
 
 func (w *world) apply(jobs ...JobConfig) {
 	w.t.Helper()
-	commit, err := w.m.Prepare(Config{Jobs: jobs})
+	change, err := w.m.Prepare(Config{Jobs: jobs})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	commit()
+	change.Commit()
 }
 
 // discover gives a job its targets, addresses with labels, and waits until they

@@ -95,92 +95,108 @@ func (m *Manager) all() []*pool {
 	return slices.Collect(maps.Values(m.pools))
 }
 
-// Prepare checks a configuration and makes what it needs; commit puts it into
-// force. Nothing changes before commit, and a prepared change may be dropped.
-// A new job that cannot be made is logged, counted and left out; for a job that
-// runs the same is an error.
-func (m *Manager) Prepare(cfg Config) (commit func(), err error) {
+// Change is a configuration and all that is made of it. Nothing has changed
+// yet, and putting it into force makes nothing more that could fail. It has to be
+// committed or dropped, once.
+type Change struct {
+	m       *Manager
+	seed    uint64               // that spreads scrapes
+	jobs    map[string]*prepared // by name; of a job that stays as it is what its pool runs with
+	files   map[string]*os.File  // failure logs, by job
+	leftOut []LeftOut
+}
+
+// LeftOut is a new job that cannot be made.
+type LeftOut struct {
+	Job string
+	Err error
+}
+
+// Check says what an agent that starts with the jobs would make of them: which
+// ones it would leave out, or why it would refuse all.
+func Check(jobs []JobConfig) (leftOut []LeftOut, err error) {
+	for i := range jobs {
+		c := &jobs[i]
+		if c.FailureLogFile != "" {
+			if err := checkFailureLog(c.FailureLogFile); err != nil {
+				return nil, fmt.Errorf("job %q: %w", c.Job, err)
+			}
+		}
+		if _, err := prepare(c, "", nil); err != nil {
+			leftOut = append(leftOut, LeftOut{c.Job, err})
+		}
+	}
+	return leftOut, nil
+}
+
+// Prepare makes all that a configuration needs. A new job that cannot be made is
+// left out, which Commit logs and counts; for a job that runs the same is an error.
+func (m *Manager) Prepare(cfg Config) (*Change, error) {
 	m.mu.Lock()
 	current := maps.Clone(m.pools)
 	m.mu.Unlock()
-	next := map[string]*prepared{}
-	unchanged := map[string]bool{}
-	files, err := openFailureLogs(cfg.Jobs)
-	if err != nil {
-		return nil, err
-	}
+	c := &Change{m: m, seed: offsetSeed(m.o.Hostname, cfg.ExternalLabels), jobs: map[string]*prepared{}, files: map[string]*os.File{}}
 	var errs []error
 	for i := range cfg.Jobs {
-		c := &cfg.Jobs[i]
-		old := current[c.Job]
-		if old != nil && old.runs(c) {
-			unchanged[c.Job] = true
-			continue
+		job := &cfg.Jobs[i]
+		old := current[job.Job]
+		if old != nil {
+			if p := old.inForce(); p.cfg.equal(job) {
+				c.jobs[job.Job] = p
+				continue
+			}
 		}
-		p, err := prepare(c, m.o.UserAgent, m.env)
+		p, err := prepare(job, m.o.UserAgent, m.env.dial)
 		switch {
 		case err == nil:
-			if f := files[c.Job]; f != nil {
-				p.failure = newFailureLog(f)
-			}
-			next[c.Job] = p
+			c.jobs[job.Job] = p
 		case old != nil:
 			m.env.metrics.reloadsFailed.Inc()
 			errs = append(errs, fmt.Errorf("reload scrape pool: %w", err))
 		default:
-			m.env.metrics.poolsFailed.Inc()
-			m.o.Logger.Error("error creating new scrape pool", "err", err, "scrape_pool", c.Job)
-			if f := files[c.Job]; f != nil {
-				f.Close() // nothing was written
-			}
+			c.leftOut = append(c.leftOut, LeftOut{job.Job, err})
 		}
 	}
+	if len(errs) == 0 {
+		errs = append(errs, c.openFailureLogs())
+	}
 	if err := errors.Join(errs...); err != nil {
-		closeAll(files)
+		c.Drop()
 		return nil, err
 	}
-	return func() { m.commit(cfg, next, unchanged, files) }, nil
+	return c, nil
 }
 
 // openFailureLogs opens the jobs' failure logs, also of those that do not
 // change: a reload is how one goes on with a new file after the old one was
-// moved away. What a change that is dropped has opened, the garbage collector closes.
-func openFailureLogs(jobs []JobConfig) (map[string]*os.File, error) {
-	files := map[string]*os.File{}
-	for i := range jobs {
-		c := &jobs[i]
-		if c.FailureLogFile == "" {
+// moved away.
+func (c *Change) openFailureLogs() error {
+	for job, p := range c.jobs {
+		if p.cfg.FailureLogFile == "" {
 			continue
 		}
-		f, err := openFailureLog(c.FailureLogFile)
+		f, err := openFailureLog(p.cfg.FailureLogFile)
 		if err != nil {
-			closeAll(files)
-			return nil, fmt.Errorf("job %q: %w", c.Job, err)
+			return fmt.Errorf("job %q: %w", job, err)
 		}
-		files[c.Job] = f
+		c.files[job] = f
 	}
-	return files, nil
+	return nil
 }
 
-// closeAll closes files that nothing was written to.
-func closeAll(files map[string]*os.File) {
-	for _, f := range files {
-		f.Close()
+// Drop lets go of what was made; what is in force stays as it is.
+func (c *Change) Drop() {
+	for _, f := range c.files {
+		f.Close() // nothing was written
 	}
 }
 
-// runs says whether the pool runs with an equal configuration, after any change
-// that is under way.
-func (p *pool) runs(c *JobConfig) bool {
-	p.changing.Lock()
-	defer p.changing.Unlock()
-	return p.cfg.equal(c)
-}
-
-func (m *Manager) commit(cfg Config, next map[string]*prepared, unchanged map[string]bool, files map[string]*os.File) {
+// Commit puts the change into force. It waits for scrapes under way of the jobs
+// that change.
+func (c *Change) Commit() {
+	m := c.m
 	m.reloading.Lock()
 	defer m.reloading.Unlock()
-	m.env.seed.Store(offsetSeed(m.o.Hostname, cfg.ExternalLabels))
 	var wg sync.WaitGroup
 	limit := make(chan struct{}, runtime.GOMAXPROCS(0))
 	inBackground := func(f func()) {
@@ -193,26 +209,24 @@ func (m *Manager) commit(cfg Config, next map[string]*prepared, unchanged map[st
 	m.mu.Lock()
 	if m.stopped {
 		m.mu.Unlock()
+		c.Drop()
 		return
 	}
+	m.env.seed.Store(c.seed)
 	for job, p := range m.pools {
-		switch {
-		case unchanged[job]:
-			if f := files[job]; f != nil {
-				p.reopen(f)
-			}
-		case next[job] == nil:
+		if c.jobs[job] == nil {
 			delete(m.pools, job)
 			delete(m.pending, job)
 			inBackground(p.stop)
 		}
 	}
-	for job, n := range next {
+	for job, n := range c.jobs {
+		file := c.files[job]
 		if p := m.pools[job]; p != nil {
-			inBackground(func() { p.reload(n) })
+			inBackground(func() { p.become(n, file) })
 			continue
 		}
-		m.pools[job] = newPool(n, m.o.UserAgent, m.env, m.o.Logger)
+		m.pools[job] = newPool(n, file, m.env, m.o.Logger)
 		m.env.metrics.pools.Inc()
 		m.env.metrics.poolTargets.WithLabelValues(job).Set(0)
 		m.env.metrics.syncFailed.WithLabelValues(job)
@@ -223,6 +237,10 @@ func (m *Manager) commit(cfg Config, next map[string]*prepared, unchanged map[st
 		}
 	}
 	m.mu.Unlock()
+	for _, l := range c.leftOut {
+		m.env.metrics.poolsFailed.Inc()
+		m.o.Logger.Error("error creating new scrape pool", "err", l.Err, "scrape_pool", l.Job)
+	}
 	wg.Wait()
 }
 

@@ -55,11 +55,11 @@ func TestAgentsSpreadTheirScrapesAsPrometheusDoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit, err := m.Prepare(Config{ExternalLabels: external})
+	change, err := m.Prepare(Config{ExternalLabels: external})
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit()
+	change.Commit()
 	if got, want := m.env.seed.Load(), prometheusSeed(t, "", external); got != want {
 		t.Errorf("the seed of this machine is %d, want %d", got, want)
 	}

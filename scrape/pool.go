@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"promagent/config/httpclient"
 	"promagent/discovery/group"
 	"promagent/relabel"
 )
@@ -20,21 +21,16 @@ import (
 // pool is a job: its targets, by the sources that they come from, and a loop
 // for each.
 type pool struct {
-	env       *environment
-	userAgent string
-	log       *slog.Logger
+	env *environment
+	log *slog.Logger
 
 	// changing is held by whoever changes the pool, also while that waits for
 	// scrapes; mu is held for the change alone, so that who looks at the pool
 	// need not wait. Both are held to write what follows, either to read it.
 	changing sync.Mutex
 	mu       sync.Mutex
-	cfg      *JobConfig
-	relabel  relabel.Rules
-	rules    *rules
-	fetcher  *fetcher
-	sockets  map[string]*fetcher // by unix socket
-	failure  *failureLog
+	*prepared
+	failure  *failureLog // nil: none
 	sources  map[string]*source
 	users    map[uint64]int   // how many targets of sources a loop is for, by their identity
 	loops    map[uint64]*loop // by the target's identity
@@ -51,16 +47,16 @@ type source struct {
 	dropped []int32 // numbers of the group's targets that relabelling has dropped
 }
 
-// prepared is a pool's next configuration, checked and made but not in force.
+// prepared is all that a pool runs a job with. It is made once, before it is put
+// into force, and never written to.
 type prepared struct {
 	cfg     *JobConfig
 	relabel relabel.Rules
 	rules   *rules
 	fetcher *fetcher
-	failure *failureLog
 }
 
-func prepare(cfg *JobConfig, userAgent string, env *environment) (*prepared, error) {
+func prepare(cfg *JobConfig, userAgent string, dial httpclient.DialFunc) (*prepared, error) {
 	p := &prepared{cfg: cfg}
 	var err error
 	if p.relabel, err = relabel.Compile(cfg.Relabel); err != nil {
@@ -71,18 +67,25 @@ func prepare(cfg *JobConfig, userAgent string, env *environment) (*prepared, err
 		return nil, fmt.Errorf("metric_relabel_configs of job %q: %w", cfg.Job, err)
 	}
 	p.rules = &rules{cfg, metric}
-	if p.fetcher, err = newFetcher(cfg, userAgent, "", env); err != nil {
+	if p.fetcher, err = newFetcher(cfg, userAgent, dial); err != nil {
 		return nil, fmt.Errorf("job %q: %w", cfg.Job, err)
 	}
 	return p, nil
 }
 
-func newPool(n *prepared, userAgent string, env *environment, log *slog.Logger) *pool {
+// newPool returns the pool of a job; failures is its failure log, nil: none.
+func newPool(n *prepared, failures *os.File, env *environment, log *slog.Logger) *pool {
 	return &pool{
-		env: env, userAgent: userAgent, log: log.With("scrape_pool", n.cfg.Job),
-		cfg: n.cfg, relabel: n.relabel, rules: n.rules, fetcher: n.fetcher, failure: n.failure,
-		sockets: map[string]*fetcher{}, sources: map[string]*source{}, users: map[uint64]int{}, loops: map[uint64]*loop{},
+		env: env, log: log.With("scrape_pool", n.cfg.Job), prepared: n, failure: newFailureLog(failures),
+		sources: map[string]*source{}, users: map[uint64]int{}, loops: map[uint64]*loop{},
 	}
+}
+
+// inForce is what the pool runs with, after any change that is under way.
+func (p *pool) inForce() *prepared {
+	p.changing.Lock()
+	defer p.changing.Unlock()
+	return p.prepared
 }
 
 func (p *pool) job() string {
@@ -180,7 +183,6 @@ func (p *pool) sync(begin time.Time, gone, here []*target) {
 			return false
 		}
 	})
-	p.mend()
 	for _, t := range here {
 		if l := p.loops[t.hash]; l != nil {
 			l.target.seen(t.found)
@@ -220,44 +222,9 @@ func (p *pool) seenElsewhere(t *target) {
 
 // start begins to scrape a target; m is what an earlier loop knew of it. Both locks are held.
 func (p *pool) start(t *target, m *memory) {
-	f, err := p.fetcherFor(t)
-	l := newLoop(t, p.rules, f, m, p.env, p.failure)
-	if err != nil {
-		l.broken = err
-		l.forced.Store(&err)
-	}
+	l := newLoop(t, p.rules, p.fetcher, m, p.env, p.failure)
 	p.loops[t.hash] = l
 	go l.run()
-}
-
-// mend starts the loops anew that had no fetcher, where there is one now. Both
-// locks are held.
-func (p *pool) mend() {
-	for _, l := range p.loops {
-		if l.broken == nil {
-			continue
-		}
-		if _, err := p.fetcherFor(l.target); err == nil {
-			l.end(quiet)
-			p.stopping = append(p.stopping, l)
-			p.start(l.target, nil)
-		}
-	}
-}
-
-// fetcherFor is the job's fetcher, or one of the target's unix socket.
-func (p *pool) fetcherFor(t *target) (*fetcher, error) {
-	if t.socket == "" {
-		return p.fetcher, nil
-	}
-	if f := p.sockets[t.socket]; f != nil {
-		return f, nil
-	}
-	f, err := newFetcher(p.cfg, p.userAgent, t.socket, p.env)
-	if err == nil {
-		p.sockets[t.socket] = f
-	}
-	return f, err
 }
 
 // limit fails all targets when there are too many. Both locks are held.
@@ -268,30 +235,36 @@ func (p *pool) limit() {
 		err = fmt.Errorf("target_limit exceeded (number of targets: %d, limit: %d)", n, p.cfg.TargetLimit)
 	}
 	for _, l := range p.loops {
-		switch {
-		case l.broken != nil: // it cannot ask at all
-			l.forced.Store(&l.broken)
-		case err != nil:
+		if err != nil {
 			l.forced.Store(&err)
-		default:
+		} else {
 			l.forced.Store(nil)
 		}
 	}
 }
 
-// reload puts a configuration into force. Scrapes under way are finished; what
-// is known of the targets' series is kept where it stays true. While it waits
-// for the scrapes, the pool looks as it did before.
-func (p *pool) reload(n *prepared) {
+// become has the pool run with n, and its failures go to a file that was opened
+// for n, nil: none. What it runs with already is kept, but for the file: the old one may
+// have been moved away.
+func (p *pool) become(n *prepared, failures *os.File) {
 	begin := time.Now()
 	p.changing.Lock()
 	defer p.changing.Unlock()
-	if p.stopped {
-		if n.failure != nil {
-			n.failure.close()
-		}
-		return
+	switch {
+	case p.stopped:
+		newFailureLog(failures).close()
+	case n == p.prepared:
+		p.failure.replace(failures)
+	default:
+		p.reload(begin, n, newFailureLog(failures))
 	}
+}
+
+// reload puts a configuration into force. Scrapes under way are finished; what
+// is known of the targets' series is kept where it stays true. While it waits
+// for the scrapes, the pool looks as it did before. p.changing is held.
+func (p *pool) reload(begin time.Time, n *prepared, failure *failureLog) {
+	old, oldFailure := p.prepared, p.failure
 	keep := p.cfg.keepsCache(n.cfg)
 	sources := map[string]*source{}
 	for name, s := range p.sources {
@@ -328,24 +301,21 @@ func (p *pool) reload(n *prepared) {
 			<-p.loops[hash].done
 		}
 	}
-	behind, old, fetchers := p.replace(n, begin, sources, next, ended, keep)
-	for _, f := range fetchers {
-		f.client.CloseIdleConnections()
-	}
-	if old != nil {
-		p.closing.Go(func() { old.closeAfter(behind) })
+	behind := p.replace(n, failure, begin, sources, next, ended, keep)
+	old.fetcher.closeIdle()
+	if oldFailure != nil {
+		p.closing.Go(func() { oldFailure.closeAfter(behind) })
 	}
 	p.env.metrics.reloads.Inc()
 	p.env.metrics.reloadLength.WithLabelValues(intervalText(n.cfg.Interval)).Observe(time.Since(begin).Seconds())
 }
 
-// replace is the part of reload that is seen from outside. It returns what is
-// not in use any more, or only by the loops behind, which have yet to end.
-func (p *pool) replace(n *prepared, begin time.Time, sources map[string]*source, next map[uint64]*target, ended map[uint64]uint64, keep bool) (behind []*loop, failure *failureLog, fetchers []*fetcher) {
+// replace is the part of reload that is seen from outside. It returns the loops
+// that go on with what is not in use any more, until they end.
+func (p *pool) replace(n *prepared, failure *failureLog, begin time.Time, sources map[string]*source, next map[uint64]*target, ended map[uint64]uint64, keep bool) (behind []*loop) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	failure, fetchers = p.failure, append(slices.Collect(maps.Values(p.sockets)), p.fetcher)
-	p.cfg, p.relabel, p.rules, p.fetcher, p.failure = n.cfg, n.relabel, n.rules, n.fetcher, n.failure
+	p.prepared, p.failure = n, failure
 	var gone, here []*target
 	for _, src := range p.sources {
 		gone = append(gone, src.targets...)
@@ -353,7 +323,7 @@ func (p *pool) replace(n *prepared, begin time.Time, sources map[string]*source,
 	for _, name := range slices.Sorted(maps.Keys(sources)) {
 		here = append(here, sources[name].targets...)
 	}
-	p.sockets, p.sources = map[string]*fetcher{}, sources
+	p.sources = sources
 	loops := map[uint64]*loop{} // that go, by the identity of the target that comes
 	for to, hash := range ended {
 		loops[to] = p.loops[hash]
@@ -370,15 +340,7 @@ func (p *pool) replace(n *prepared, begin time.Time, sources map[string]*source,
 		}
 	}
 	p.sync(begin, gone, here)
-	return slices.Clone(p.stopping), failure, fetchers
-}
-
-// reopen goes on with the job's failure log in file: the old one may have been
-// moved away.
-func (p *pool) reopen(file *os.File) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.failure.replace(file)
+	return slices.Clone(p.stopping)
 }
 
 // takeStatus goes on with what is known of the target's last scrape.
@@ -395,8 +357,7 @@ func (p *pool) stop() {
 	p.mu.Lock()
 	p.stopped = true
 	all := append(slices.Collect(maps.Values(p.loops)), p.stopping...)
-	fetchers := append(slices.Collect(maps.Values(p.sockets)), p.fetcher)
-	failure, job := p.failure, p.cfg.Job
+	fetcher, failure, job := p.fetcher, p.failure, p.cfg.Job
 	p.loops, p.stopping = map[uint64]*loop{}, nil
 	p.mu.Unlock()
 	p.changing.Unlock()
@@ -406,12 +367,8 @@ func (p *pool) stop() {
 	for _, l := range all {
 		<-l.done
 	}
-	for _, f := range fetchers {
-		f.client.CloseIdleConnections()
-	}
-	if failure != nil {
-		failure.close()
-	}
+	fetcher.closeIdle()
+	failure.close()
 	p.closing.Wait()
 	p.env.metrics.forget(job)
 }

@@ -36,13 +36,13 @@ func poolOf(t *testing.T, c JobConfig) (p *pool, prepareAs func(JobConfig) *prep
 		t.Fatal(err)
 	}
 	prepareAs = func(c JobConfig) *prepared {
-		n, err := prepare(&c, "ua", m.env)
+		n, err := prepare(&c, "ua", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return n
 	}
-	p = newPool(prepareAs(c), "ua", m.env, slog.New(slog.DiscardHandler))
+	p = newPool(prepareAs(c), nil, m.env, slog.New(slog.DiscardHandler))
 	t.Cleanup(p.stop)
 	return p, prepareAs
 }
@@ -81,7 +81,6 @@ func TestTargetWhoseClientCannotBeMadeFailsUntilItCan(t *testing.T) {
 	if err := os.WriteFile(ca, certificate, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.update(map[string]group.Group{"other": sourceOf("other")})
 	failsWith("none.sock")
 }
 
@@ -107,7 +106,7 @@ func TestStoppedPoolStartsNothingAtAReload(t *testing.T) {
 	p.update(map[string]group.Group{"s": sourceOf("s", model.LabelSet{"__address__": "h:1"})})
 	n := prepareAs(job("job", func(c *JobConfig) { c.HonorLabels = true }))
 	p.stop()
-	p.reload(n) // a commit that got hold of it before
+	p.become(n, nil) // a commit that got hold of it before
 	if got := len(p.running()); got != 0 {
 		t.Errorf("%d loops run", got)
 	}
@@ -143,14 +142,14 @@ func TestSlowScrapeOfAReloadedJobHoldsUpNoOtherJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply := func(limit int) {
-		commit, err := m.Prepare(Config{Jobs: []JobConfig{
+		change, err := m.Prepare(Config{Jobs: []JobConfig{
 			job("slow", func(c *JobConfig) { c.Interval, c.Timeout, c.SampleLimit = time.Minute, time.Minute, limit }), job("quick", nil),
 		}})
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		commit()
+		change.Commit()
 	}
 	apply(0)
 	updates := make(chan []discovery.Update)
@@ -218,7 +217,7 @@ func TestLoopsAreThoseOfTheSourcesThroughAnyHistory(t *testing.T) {
 			p, prepareAs := poolOf(t, next())
 			for range 40 {
 				if r.IntN(6) == 0 {
-					p.reload(prepareAs(next()))
+					p.become(prepareAs(next()), nil)
 				} else {
 					groups := map[string]group.Group{}
 					for range r.IntN(4) {

@@ -209,15 +209,17 @@ func (a *agent) load(cfg *config.Config) (commit func(), err error) {
 	}
 	sender, err := a.sender.Prepare(cfg.RemoteWrite)
 	if err != nil {
+		scraper.Drop()
 		return nil, err
 	}
 	finder, err := a.finder.Prepare(cfg.Discovery)
 	if err != nil {
+		scraper.Drop()
 		return nil, err
 	}
 	return func() {
 		sender()
-		scraper()
+		scraper.Commit()
 		finder()
 		a.setGOGC(cfg.Runtime.GoGC)
 		a.setLogLevel(cfg.Runtime)

@@ -32,7 +32,7 @@ func checkConfigs(out io.Writer, files, features []string, syntaxOnly, portable 
 		cfg, err := config.Load(name, config.Options{Features: parsed, Logger: slog.New(&said)})
 		var leftOut []string
 		if err == nil && !syntaxOnly {
-			leftOut, err = prepareStages(cfg)
+			leftOut, err = checkStages(cfg)
 		}
 		var foreign []config.Key
 		if err == nil {
@@ -95,20 +95,19 @@ func printForeign(out io.Writer, name string, keys []config.Key) {
 	}
 }
 
-// prepareStages has the stages make their clients for cfg, and drops them. It
-// returns what it says of jobs that the agent would leave out. It makes no
+// checkStages asks the stages what they would make of cfg, and returns what there
+// is to say of jobs that the agent would leave out. It makes no
 // service discovery: that may need to be where the agent is to run.
-func prepareStages(cfg *config.Config) (leftOut []string, err error) {
-	refused := records{from: slog.LevelError}
-	scraper, err := scrape.New(scrape.Options{Logger: slog.New(&refused)})
+func checkStages(cfg *config.Config) (leftOut []string, err error) {
+	jobs, err := scrape.Check(cfg.Scrape.Jobs)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := scraper.Prepare(cfg.Scrape); err != nil {
-		return nil, err
+	for _, l := range jobs {
+		leftOut = append(leftOut, l.Err.Error())
 	}
 	_, err = new(remotewrite.Manager).Prepare(cfg.RemoteWrite) // without a log: it makes clients only
-	return refused.lines, err
+	return leftOut, err
 }
 
 // missingFiles says which files that cfg names are not there: the agent reads

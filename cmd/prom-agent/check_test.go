@@ -153,7 +153,7 @@ func TestAgentRunsOnWithoutANewJobThatCannotBeMade(t *testing.T) {
 	a.waitFor(`level=ERROR .*msg="error creating new scrape pool" .*missing-ca.pem.*scrape_pool=tls`)
 	until(t, "the other job is scraped", func() bool { return scrapes.Load() > 1 })
 	got := executed(t, "check", "config", a.file)
-	if got.code != 1 || !strings.Contains(got.stdout, "error creating new scrape pool") || !strings.Contains(got.stdout, "The agent takes such a file and runs on without these jobs") {
+	if got.code != 1 || !strings.Contains(got.stdout, `job "tls": error creating HTTP client`) || !strings.Contains(got.stdout, "The agent takes such a file and runs on without these jobs") {
 		t.Errorf("%+v", got)
 	}
 	writeFile(t, a.file, "scrape_configs:\n"+strings.Replace(job("a", target), "\n", "\n  tls_config: {ca_file: missing-ca.pem}\n", 1))

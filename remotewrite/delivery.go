@@ -46,32 +46,26 @@ type delivery struct {
 
 // newDelivery returns the delivery to a remote that goes on where its cursor
 // is, or begins where its configuration says.
-func newDelivery(cfg *Config, store *record.Store, cursor *wal.Cursor, m *metrics, userAgent string, log *slog.Logger) (*delivery, error) {
-	rules, err := compileRules(cfg)
-	if err != nil {
-		return nil, err
-	}
-	c, err := NewClient(*cfg, userAgent)
-	if err != nil {
-		return nil, err
-	}
+func newDelivery(made *prepared, store *record.Store, cursor *wal.Cursor, m *metrics, log *slog.Logger) *delivery {
+	cfg := made.cfg
 	d := &delivery{
-		store: store, cursor: cursor, plans: wire.NewPlans(rules, cfg.ExternalLabels), metrics: m, v2: cfg.V2(), began: time.Now(),
+		store: store, cursor: cursor, plans: wire.NewPlans(made.rules, cfg.ExternalLabels), metrics: m, v2: cfg.V2(), began: time.Now(),
 		log:     log.With("remote_name", cfg.RemoteName, "url", cfg.URL.Redacted()),
 		rate:    newLimiter(cfg.MaxBytesPerSecond, func(d time.Duration) { m.rateLimited.Add(d.Seconds()) }),
 		presses: newPresses(cfg.V2()),
 		news:    make(chan struct{}),
 	}
-	d.client.Store(c)
+	d.client.Store(made.client)
 	d.cfg.Store(cfg)
 	d.endpoints, d.progress = []*Endpoint{newEndpoint(d)}, make(Progress, 1)
-	return d, nil
+	return d
 }
 
 // configure takes over what may change while the endpoints run: the client, the
 // limit and the queue's sizes. Shards that wait for their next attempt make it at once.
-func (d *delivery) configure(cfg *Config, c *Client) {
-	old := d.client.Swap(c)
+func (d *delivery) configure(made *prepared) {
+	cfg := made.cfg
+	old := d.client.Swap(made.client)
 	d.cfg.Store(cfg)
 	d.rate.set(cfg.MaxBytesPerSecond)
 	old.close()
@@ -149,7 +143,7 @@ func (d *delivery) begin() {
 
 // Run delivers until ctx ends; then it delivers what has been read, as long as
 // the remote answers and no longer than it was told, and returns.
-func (d *delivery) Run(ctx context.Context) error {
+func (d *delivery) Run(ctx context.Context) {
 	d.begin()
 	var background sync.WaitGroup
 	measuring, stopMeasuring := context.WithCancel(context.WithoutCancel(ctx))
@@ -169,7 +163,6 @@ func (d *delivery) Run(ctx context.Context) error {
 	stopMeasuring()
 	background.Wait()
 	d.client.Load().close()
-	return nil
 }
 
 // start runs an endpoint until ctx ends, or its backlog is delivered.

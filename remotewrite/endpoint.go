@@ -2,13 +2,10 @@ package remotewrite
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"promagent/relabel"
 )
 
 const (
@@ -58,14 +55,6 @@ type counts struct {
 	failed           int // attempts that were made again
 	busy             time.Duration
 	bytes            int // of requests, every attempt
-}
-
-func compileRules(cfg *Config) (relabel.Rules, error) {
-	rules, err := relabel.Compile(cfg.WriteRelabel)
-	if err != nil {
-		return relabel.Rules{}, fmt.Errorf("write_relabel_configs of remote %s: %w", cfg.RemoteName, err)
-	}
-	return rules, nil
 }
 
 // newEndpoint returns an endpoint that does not know yet where it is.

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 func TestEachMessageHasItsOwnMinute(t *testing.T) {
@@ -86,15 +84,11 @@ func loggedEndpoint(t *testing.T, l *testLog, cfg Config, log *slog.Logger) *End
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := newMetrics(prometheus.NewRegistry(), "test", "u", cfg.V2())
+	made, err := prepare(&cfg, "x")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := newDelivery(&cfg, l.store, cursor, m, "x", log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d.main()
+	return newDelivery(made, l.store, cursor, newMetrics("test", "u", cfg.V2()), log).main()
 }
 
 func TestMetadataSettingThatIsIgnoredIsNamed(t *testing.T) {
@@ -109,9 +103,7 @@ func TestMetadataSettingThatIsIgnoredIsNamed(t *testing.T) {
 		e := loggedEndpoint(t, openLog(t, t.TempDir()), cfg, slog.New(slog.NewTextHandler(&text, nil)))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := e.delivery.Run(ctx); err != nil {
-			t.Error(err)
-		}
+		e.delivery.Run(ctx)
 		if n := text.count(`level=INFO msg="'metadata_config.send' is ignored when using Remote Write 2.0; `); n != tc.lines {
 			t.Errorf("%+v: %d lines\n%s", tc, n, text.buf.String())
 		}

@@ -64,12 +64,12 @@ func TestLoad(t *testing.T) {
 					if i%10 == 9 { // another endpoint: the series' own label is kept
 						next.ExternalLabels = labels.FromStrings("job", fmt.Sprint(i))
 					}
-					commit, err := m.Prepare([]Config{next})
+					change, err := m.Prepare([]Config{next})
 					if err != nil {
 						t.Error(err)
 						return
 					}
-					commit()
+					change.Commit()
 				}
 			})
 			wg.Go(func() { // readers

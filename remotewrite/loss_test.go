@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	promrelabel "github.com/prometheus/prometheus/model/relabel"
 )
 
@@ -131,30 +130,6 @@ func TestAPositionThatCannotBeReadBeginsAtTheEnd(t *testing.T) {
 	c.Set(l.store.End(), []byte("nonsense"))
 	m := startManager(l, patience, cfg)
 	l.scrape(a)
-	m.delivered()
-	r.mustHave(l.want)
-}
-
-func TestARemoteThatCouldNotStartIsTriedAtTheNextReload(t *testing.T) {
-	l := openLog(t, t.TempDir())
-	r := newReceiver(t, nil)
-	cfg := remoteConfig(t, r.srv.URL)
-	m := startManager(l, patience)
-	inTheWay := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "prom_agent_remote_behind_samples", ConstLabels: prometheus.Labels{"remote_name": "test", "url": cfg.URL.Redacted()},
-		Help: "Samples in the log that the remote does not have.",
-	})
-	m.registry.MustRegister(inTheWay)
-	m.apply(cfg)
-	eventually(t, "it gives up", func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return m.remotes[0].ended()
-	})
-	m.registry.Unregister(inTheWay)
-	m.apply(cfg)
-	m.running(1)
-	l.scrape(testTarget("a", 5))
 	m.delivered()
 	r.mustHave(l.want)
 }

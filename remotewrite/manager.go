@@ -33,7 +33,7 @@ type Options struct {
 type Manager struct {
 	o     Options
 	store *record.Store
-	total *totals
+	shown shown
 
 	changed chan struct{} // endpoints are to be started
 
@@ -48,14 +48,14 @@ type Manager struct {
 
 // remote is a configured remote and its endpoint.
 type remote struct {
-	cfg      *Config // this and identity are changed under both of the manager's mutexes
-	identity string  // its cursor's name
-	cursor   *wal.Cursor
-	delivery *delivery // nil: not begun yet
-	after    []*remote // end before this one starts: they have the same cursor, or metrics of the same name
-	stopOnce sync.Once
-	stopping chan struct{} // closed when it is to end
-	done     chan struct{} // closed when it has ended
+	*prepared        // this and identity are changed under both of the manager's mutexes
+	identity  string // its cursor's name
+	cursor    *wal.Cursor
+	delivery  *delivery // nil: not begun yet
+	after     []*remote // end before this one starts: they have the same cursor, or the same name in metrics
+	stopOnce  sync.Once
+	stopping  chan struct{} // closed when it is to end
+	done      chan struct{} // closed when it has ended
 }
 
 // NewManager returns a Manager without remotes.
@@ -67,52 +67,47 @@ func NewManager(store *record.Store, o Options) (*Manager, error) {
 		o.Registerer = prometheus.NewRegistry() // read by nobody
 	}
 	m := &Manager{o: o, store: store, changed: make(chan struct{}, 1), orphans: map[string]time.Time{}}
-	m.total = newTotals(store)
-	if err := o.Registerer.Register(m.total); err != nil {
+	m.shown.all = map[*metrics]bool{}
+	if err := errors.Join(o.Registerer.Register(newTotals(store)), o.Registerer.Register(&m.shown)); err != nil {
 		return nil, fmt.Errorf("register remote write metrics: %w", err)
 	}
 	return m, nil
 }
 
-// Prepare checks a configuration and makes what it needs; commit puts it into
-// force, keeping every position. Nothing changes before commit, and a prepared
-// change may be dropped. commit does not wait for a remote.
-func (m *Manager) Prepare(cfgs []Config) (commit func(), err error) {
-	hashes := map[string]bool{}
-	for i := range cfgs {
-		if cfgs[i].Hash != "" && hashes[cfgs[i].Hash] {
-			return nil, fmt.Errorf("duplicate remote write configs are not allowed, found duplicate for URL: %s", cfgs[i].URL.Redacted())
-		}
-		hashes[cfgs[i].Hash] = true
-	}
-	// Making them finds out what is wrong with the blocks; clients that are not
-	// needed have no connections.
-	clients := make([]*Client, len(cfgs))
-	var errs []error
-	for i := range cfgs {
-		c, err := NewClient(cfgs[i], m.o.UserAgent)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if _, err := compileRules(&cfgs[i]); err != nil {
-			errs = append(errs, err)
-		}
-		clients[i] = c
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	cfgs = slices.Clone(cfgs)
-	return func() { m.commit(cfgs, clients) }, nil
+// Change is a configuration and all that is made of it. Nothing has changed
+// yet, and putting it into force makes nothing more that could fail. It has to be
+// committed or dropped, once.
+type Change struct {
+	m      *Manager
+	cfgs   []Config
+	blocks []*prepared // of each of cfgs
 }
 
-func (m *Manager) commit(cfgs []Config, clients []*Client) {
+// Prepare makes all that a configuration needs, also of blocks that do not
+// change: one whose files are gone is an error.
+func (m *Manager) Prepare(cfgs []Config) (*Change, error) {
+	c := &Change{m: m, cfgs: slices.Clone(cfgs)}
+	var err error
+	c.blocks, err = prepareAll(c.cfgs, m.o.UserAgent)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Drop lets go of what was made; what is in force stays as it is.
+func (c *Change) Drop() { closeAll(c.blocks) }
+
+// Commit puts the change into force, and keeps every position. It waits for no remote.
+func (c *Change) Commit() {
+	m, cfgs := c.m, c.cfgs
 	m.reloading.Lock()
 	defer m.reloading.Unlock()
 	m.mu.Lock()
 	stopped := m.stopped
 	m.mu.Unlock()
 	if stopped {
+		c.Drop()
 		return
 	}
 	// Without m.mu: a disk that hangs must not keep anybody else waiting.
@@ -130,25 +125,27 @@ func (m *Manager) commit(cfgs []Config, clients []*Client) {
 	}
 	m.orphan(ids, known, time.Now())
 	if m.stopped {
+		c.Drop()
 		return
 	}
 	var next, fresh []*remote
 	for i := range cfgs {
-		cfg := &cfgs[i]
+		cfg, made := &cfgs[i], c.blocks[i]
 		was := old[ids[i]]
 		delete(old, ids[i])
 		switch {
 		case was != nil && !was.ended() && was.cfg.Equal(cfg):
+			made.client.close()
 			next = append(next, was)
 			continue
 		case was != nil && !was.ended() && was.delivery != nil && was.cfg.SameDelivery(cfg) &&
 			was.cfg.RemoteName == cfg.RemoteName && was.cfg.URL.String() == cfg.URL.String() && was.cfg.Metadata == cfg.Metadata:
-			was.delivery.configure(cfg, clients[i])
-			was.cfg = cfg
+			was.delivery.configure(made)
+			was.prepared = made
 			next = append(next, was)
 			continue
 		}
-		r := &remote{cfg: cfg, identity: ids[i], cursor: cursors[i], stopping: make(chan struct{}), done: make(chan struct{})}
+		r := &remote{prepared: made, identity: ids[i], cursor: cursors[i], stopping: make(chan struct{}), done: make(chan struct{})}
 		next, fresh = append(next, r), append(fresh, r)
 		if was != nil {
 			was.end(inFlightGrace)
@@ -265,24 +262,16 @@ func (m *Manager) runRemote(ctx context.Context, r *remote) {
 	}
 	m.mu.Lock()
 	r.after = nil
-	cfg := r.cfg
+	made := r.prepared
 	m.mu.Unlock()
-	log := m.o.Logger.With("remote_name", cfg.RemoteName)
 	if r.cursor == nil {
-		log.Error("The remote is not sent to: its position cannot be kept")
+		m.o.Logger.Error("The remote is not sent to: its position cannot be kept", "remote_name", made.cfg.RemoteName)
 		return
 	}
-	metrics, err := newMetrics(m.o.Registerer, cfg.RemoteName, cfg.URL.Redacted(), cfg.V2())
-	if err != nil {
-		log.Error("The remote's metrics cannot be registered; it is not sent to", "err", err)
-		return
-	}
-	defer metrics.unregister()
-	d, err := newDelivery(cfg, m.store, r.cursor, metrics, m.o.UserAgent, m.o.Logger)
-	if err != nil {
-		log.Error("The remote cannot be sent to", "err", err)
-		return
-	}
+	metrics := newMetrics(made.cfg.RemoteName, made.cfg.URL.Redacted(), made.cfg.V2())
+	m.shown.add(metrics)
+	defer m.shown.remove(metrics)
+	d := newDelivery(made, m.store, r.cursor, metrics, m.o.Logger)
 	m.mu.Lock()
 	r.delivery = d
 	m.mu.Unlock()
@@ -295,9 +284,7 @@ func (m *Manager) runRemote(ctx context.Context, r *remote) {
 		}
 		stop()
 	}()
-	if err := d.Run(running); err != nil {
-		log.Error("Delivery has ended", "err", err)
-	}
+	d.Run(running)
 }
 
 // forgetOrphans lets go of positions that nobody has wanted for a while.

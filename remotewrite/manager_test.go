@@ -444,19 +444,24 @@ func TestARefusedConfigurationChangesNothing(t *testing.T) {
 	m := startManager(l, patience, cfg)
 	broken := remoteConfig(t, r.srv.URL+"/x")
 	broken.Hash = "x"
-	broken.HTTP.TLSConfig.CAFile = "/does/not/exist"
+	broken.RemoteName, broken.HTTP.TLSConfig.CAFile = "broken", "/does/not/exist"
+	likeIt := cfg
+	likeIt.Hash = "l"
 	for want, cfgs := range map[string][]Config{
 		"duplicate remote write configs are not allowed, found duplicate for URL: " + r.srv.URL: {cfg, cfg},
-		"HTTP client of remote test": {cfg, broken},
+		"HTTP client of remote broken":                        {cfg, broken},
+		`two remote write configs would have the name "test"`: {cfg, likeIt},
 	} {
 		if _, err := m.Prepare(cfgs); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got error %v, want %q", err, want)
 		}
 	}
 	before := endpoints(m)
-	if _, err := m.Prepare(nil); err != nil { // dropped, not committed
-		t.Error(err)
+	change, err := m.Prepare(nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	change.Drop()
 	if got := endpoints(m); !slices.Equal(got, before) {
 		t.Error("the endpoints have changed")
 	}

@@ -273,7 +273,7 @@ func (c *cell) run(t *testing.T, message string) {
 	l := openLog(t, t.TempDir())
 	m, lines := startLogged(l, cfg)
 	if f.dials != nil {
-		endpoints(m)[0].configure(&cfg, f.client(cfg))
+		endpoints(m)[0].configure(&prepared{cfg: &cfg, client: f.client(cfg)})
 	}
 	a, b := testTarget("a", 60), testTarget("b", 20)
 	scrape := func(n int) {

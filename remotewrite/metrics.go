@@ -1,7 +1,7 @@
 package remotewrite
 
 import (
-	"errors"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -40,24 +40,50 @@ type metrics struct {
 	decodeFailures, sentPreTailing, notificationsSkipped                 prometheus.Counter
 	currentSegment                                                       prometheus.Gauge
 
-	registerer prometheus.Registerer
-	registered []prometheus.Collector
+	all []prometheus.Collector
 }
 
-// newMetrics registers an endpoint's metrics under its name and URL, which
+// shown are the metrics of the endpoints that there are. They are one collector,
+// registered once: an endpoint that begins has nothing to register that could be
+// refused.
+type shown struct {
+	mu  sync.Mutex
+	all map[*metrics]bool
+}
+
+func (s *shown) add(m *metrics) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all[m] = true
+}
+
+func (s *shown) remove(m *metrics) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, m)
+}
+
+// Describe says nothing: endpoints come and go.
+func (s *shown) Describe(chan<- *prometheus.Desc) {}
+
+// Collect sends the metrics of all endpoints.
+func (s *shown) Collect(ch chan<- prometheus.Metric) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for m := range s.all {
+		for _, c := range m.all {
+			c.Collect(ch)
+		}
+	}
+}
+
+// newMetrics returns an endpoint's metrics under its name and URL, which
 // must hold no password. With 2.0 there are none of metadata, which goes with the samples.
-func newMetrics(r prometheus.Registerer, remoteName, url string, v2 bool) (*metrics, error) {
+func newMetrics(remoteName, url string, v2 bool) *metrics {
 	labels := prometheus.Labels{"remote_name": remoteName, "url": url}
 	consumer := prometheus.Labels{"consumer": remoteName}
-	m := &metrics{registerer: r}
-	var errs []error
-	add := func(c prometheus.Collector) {
-		if err := r.Register(c); err != nil {
-			errs = append(errs, err)
-			return
-		}
-		m.registered = append(m.registered, c)
-	}
+	m := &metrics{}
+	add := func(c prometheus.Collector) { m.all = append(m.all, c) }
 	const prefix = "prometheus_remote_storage_"
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help, ConstLabels: labels})
@@ -157,18 +183,7 @@ func newMetrics(r prometheus.Registerer, remoteName, url string, v2 bool) (*metr
 		Name: "prometheus_wal_watcher_current_segment", Help: "Segment that is being read.", ConstLabels: consumer,
 	})
 	add(m.currentSegment)
-	if len(errs) > 0 {
-		m.unregister()
-		return nil, errors.Join(errs...)
-	}
-	return m, nil
-}
-
-// unregister takes the metrics away.
-func (m *metrics) unregister() {
-	for _, c := range m.registered {
-		m.registerer.Unregister(c)
-	}
+	return m
 }
 
 // behindBytes is how much of the log the remote does not have, when it does

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	promrelabel "github.com/prometheus/prometheus/model/relabel"
 
 	"promagent/template"
@@ -294,20 +293,5 @@ func TestExemplarsAreCountedWhateverBecomesOfThem(t *testing.T) {
 				t.Errorf("in, sent, failed, retried, dropped: got %v, want %v", got, want)
 			}
 		})
-	}
-}
-
-func TestTwoRemotesOfOneNameAreRefused(t *testing.T) {
-	r := prometheus.NewRegistry()
-	a, err := newMetrics(r, "n", "u", false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := newMetrics(r, "n", "u", false); err == nil {
-		t.Error("the same metrics are there twice")
-	}
-	a.unregister()
-	if _, err := newMetrics(r, "n", "u", false); err != nil {
-		t.Errorf("after the first has gone: %v", err)
 	}
 }

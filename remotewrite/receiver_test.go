@@ -396,13 +396,11 @@ func startManager(l *testLog, flush time.Duration, cfgs ...Config) *testManager 
 // runEndpoint runs an endpoint alone; stop waits for its end.
 func runEndpoint(t testing.TB, e *Endpoint) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- e.Run(ctx) }()
+	ended := make(chan struct{})
+	go func() { defer close(ended); e.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		<-ended
 	})
 	t.Cleanup(stop)
 	// It begins where the log ends when it has begun.
@@ -413,11 +411,11 @@ func runEndpoint(t testing.TB, e *Endpoint) (stop func()) {
 // apply puts a configuration into force.
 func (m *testManager) apply(cfgs ...Config) {
 	m.t.Helper()
-	commit, err := m.Prepare(cfgs)
+	change, err := m.Prepare(cfgs)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	commit()
+	change.Commit()
 }
 
 // eventually waits for what no channel tells.

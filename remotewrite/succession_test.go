@@ -217,11 +217,11 @@ func TestANewRemoteGetsAllThatIsLoggedAfterItsConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit, err := m.Prepare([]Config{remoteConfig(t, r.srv.URL)})
+	change, err := m.Prepare([]Config{remoteConfig(t, r.srv.URL)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit()
+	change.Commit()
 	l.scrape(a) // before its endpoint runs
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -247,11 +247,11 @@ func TestAKillRightAfterItsBeginningLosesANewRemoteNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit, err := m.Prepare([]Config{remoteConfig(t, r.srv.URL)})
+	change, err := m.Prepare([]Config{remoteConfig(t, r.srv.URL)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit()
+	change.Commit()
 	l.scrape(a)
 	l = l.onDisk(t, disk.Kill())
 	started := startManager(l, patience, remoteConfig(t, r.srv.URL))

@@ -215,10 +215,11 @@ func (a *agent) load(cfg *config.Config) (commit func(), err error) {
 	finder, err := a.finder.Prepare(cfg.Discovery)
 	if err != nil {
 		scraper.Drop()
+		sender.Drop()
 		return nil, err
 	}
 	return func() {
-		sender()
+		sender.Commit()
 		scraper.Commit()
 		finder()
 		a.setGOGC(cfg.Runtime.GoGC)

@@ -106,8 +106,7 @@ func checkStages(cfg *config.Config) (leftOut []string, err error) {
 	for _, l := range jobs {
 		leftOut = append(leftOut, l.Err.Error())
 	}
-	_, err = new(remotewrite.Manager).Prepare(cfg.RemoteWrite) // without a log: it makes clients only
-	return leftOut, err
+	return leftOut, remotewrite.Check(cfg.RemoteWrite)
 }
 
 // missingFiles says which files that cfg names are not there: the agent reads

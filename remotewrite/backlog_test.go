@@ -197,10 +197,7 @@ func TestAfterAnOutageTheNewestArrivesBeforeTheBacklog(t *testing.T) {
 			l.scrape(a, b)
 			m.delivered()
 			d.mustHaveParts(l.want, false, bound)
-			c, err := l.store.Log().Cursor(cfg.Identity())
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := l.store.Log().Cursor(cfg.Identity())
 			if low, state, _ := c.Load(); state[0] != stateVersion || low != m.Status()[0].Position {
 				t.Errorf("without backlogs the position is %v and stored in version %d", low, state[0])
 			}
@@ -381,10 +378,7 @@ func TestBacklogsStayWithTheirRemote(t *testing.T) {
 	m.backlogs(1)
 	bound := l.clock
 	m.apply()
-	c, err := l.store.Log().Cursor(cfg.Identity())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := l.store.Log().Cursor(cfg.Identity())
 	if n := m.undelivered(cfg.Identity(), c); n > uint64(l.count) || n < uint64(l.count-cfg.Queue.MaxSamplesPerSend) {
 		t.Errorf("%d samples are undelivered", n)
 	}

@@ -123,10 +123,7 @@ func TestAPositionThatCannotBeReadBeginsAtTheEnd(t *testing.T) {
 	a := testTarget("a", 10)
 	l.scrape(a)
 	clear(l.want)
-	c, err := l.store.Log().Cursor(cfg.Identity())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := l.store.Log().Cursor(cfg.Identity())
 	c.Set(l.store.End(), []byte("nonsense"))
 	m := startManager(l, patience, cfg)
 	l.scrape(a)

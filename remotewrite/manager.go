@@ -264,10 +264,6 @@ func (m *Manager) runRemote(ctx context.Context, r *remote) {
 	r.after = nil
 	made := r.prepared
 	m.mu.Unlock()
-	if r.cursor == nil {
-		m.o.Logger.Error("The remote is not sent to: its position cannot be kept", "remote_name", made.cfg.RemoteName)
-		return
-	}
 	metrics := newMetrics(made.cfg.RemoteName, made.cfg.URL.Redacted(), made.cfg.V2())
 	m.shown.add(metrics)
 	defer m.shown.remove(metrics)
@@ -295,7 +291,7 @@ func (m *Manager) forgetOrphans(now time.Time) {
 		if now.Sub(since) < orphanGrace {
 			continue
 		}
-		m.sayUndelivered("The position of a remote that is gone is given up", id, m.undelivered(id, m.cursor(id)))
+		m.sayUndelivered("The position of a remote that is gone is given up", id, m.undelivered(id, m.store.Log().Cursor(id)))
 		if err := m.store.Log().RemoveCursor(id); err != nil {
 			m.o.Logger.Error("The position of a remote that is gone could not be removed; trying again", "remote", id, "err", err)
 			continue

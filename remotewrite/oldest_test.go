@@ -103,10 +103,7 @@ func TestAPositionThatCannotBeReadMayBeginAtTheOldestRecord(t *testing.T) {
 	cfg.FromOldest = true
 	a := testTarget("a", 10)
 	l.scrape(a)
-	c, err := l.store.Log().Cursor(cfg.Identity())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := l.store.Log().Cursor(cfg.Identity())
 	c.Set(l.store.End(), []byte("nonsense"))
 	m := startManager(l, patience, cfg)
 	l.scrape(a)

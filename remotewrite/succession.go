@@ -183,7 +183,7 @@ func (m *Manager) settle(cfgs []Config) (ids []string, cursors []*wal.Cursor, mo
 	known := log.Cursors()
 	before := make([]*wal.Cursor, len(known))
 	for i, id := range known {
-		before[i] = m.cursor(id)
+		before[i] = log.Cursor(id)
 	}
 	ids = identities(cfgs)
 	moves = m.moves(cfgs, ids, known)
@@ -209,13 +209,11 @@ func (m *Manager) settle(cfgs []Config) (ids []string, cursors []*wal.Cursor, mo
 	}
 	begun := false
 	for i, id := range ids {
-		c := m.cursor(id)
-		if c != nil {
-			if _, _, ok := c.Load(); !ok {
-				s := beginning(m.store, &cfgs[i])
-				c.Set(s.Low(), s.AppendTo(nil))
-				begun = true
-			}
+		c := log.Cursor(id)
+		if _, _, ok := c.Load(); !ok {
+			s := beginning(m.store, &cfgs[i])
+			c.Set(s.Low(), s.AppendTo(nil))
+			begun = true
 		}
 		cursors = append(cursors, c)
 	}
@@ -223,16 +221,6 @@ func (m *Manager) settle(cfgs []Config) (ids []string, cursors []*wal.Cursor, mo
 		log.SaveCursors() // else a kill would make the remote begin once more, further on
 	}
 	return ids, cursors, moves
-}
-
-// cursor is the cursor of that name; nil when there can be none.
-func (m *Manager) cursor(id string) *wal.Cursor {
-	c, err := m.store.Log().Cursor(id)
-	if err != nil {
-		m.o.Logger.Error("The position of a remote cannot be kept", "remote", id, "err", err)
-		return nil
-	}
-	return c
 }
 
 // beginning is the state of an endpoint that has none: that of one which begins
@@ -306,9 +294,6 @@ func (m *Manager) undelivered(id string, c *wal.Cursor) uint64 {
 // pending is how many of the log's total of samples the remote of a cursor has
 // not got, as the cursor says.
 func pending(c *wal.Cursor, total uint64) uint64 {
-	if c == nil {
-		return 0
-	}
 	var p Progress
 	if _, b, ok := c.Load(); !ok || p.Decode(b) != nil {
 		return 0

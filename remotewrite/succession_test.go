@@ -420,10 +420,7 @@ func passed(t *testing.T, disk wal.FS, id string) uint64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := log.Cursor(id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := log.Cursor(id)
 	var s State
 	if _, b, ok := c.Load(); ok {
 		if err := s.Decode(b); err != nil {

@@ -150,11 +150,7 @@ func TestManyUseTheLogWhileItEnds(t *testing.T) {
 		}
 		for i := range 2 {
 			wg.Go(func() {
-				c, err := r.log.Cursor(fmt.Sprint(i))
-				if err != nil {
-					t.Error(err)
-					return
-				}
+				c := r.log.Cursor(fmt.Sprint(i))
 				var at wal.Pos
 				for over.Load() == 0 {
 					_, end, err := r.read(at)

@@ -29,10 +29,7 @@ type life struct {
 // check reads the log and the cursor after a crash.
 func (l *life) check(r *rig) {
 	l.t.Helper()
-	cursor, err := r.log.Cursor("remote")
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	cursor := r.log.Cursor("remote")
 	low, state, ok := cursor.Load()
 	at := 0
 	if ok {
@@ -90,10 +87,7 @@ func (l *life) run(disk *waltest.FS) *waltest.FS {
 	}
 	r := start(l.t, disk, o)
 	l.check(r)
-	cursor, err := r.log.Cursor("remote")
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	cursor := r.log.Cursor("remote")
 	var mine []int
 	moved := false
 	settle := func() {

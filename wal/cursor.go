@@ -455,15 +455,15 @@ func (l *Log) newestPoint(c *Cursor) uint64 {
 }
 
 // Cursor returns the cursor of that name, a new one when there is none.
-func (l *Log) Cursor(name string) (*Cursor, error) {
+func (l *Log) Cursor(name string) *Cursor {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c := l.cursors[name]; c != nil {
-		return c, nil
+		return c
 	}
 	c := &Cursor{name: name, path: l.cursorPath(name), hurry: l.hurry}
 	l.cursors[name] = c
-	return c, nil
+	return c
 }
 
 // cursorPath is the file of a new cursor. A cursor that was renamed keeps its

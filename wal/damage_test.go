@@ -43,10 +43,7 @@ func twoSegments(t *testing.T) (disk *waltest.FS, first string, at []wal.Pos) {
 				r.age(3 * time.Hour)
 			}
 		}
-		c, err := r.log.Cursor("remote")
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := r.log.Cursor("remote")
 		c.Set(at[2], []byte("older"))
 		time.Sleep(time.Second)
 		c.Set(at[2], []byte("newer"))
@@ -190,10 +187,7 @@ func TestDamagedCursorIsAsItWasOrNew(t *testing.T) {
 		t.Helper()
 		after := with(t, disk, name, b)
 		r := look(t, after)
-		c, err := r.log.Cursor("remote")
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := r.log.Cursor("remote")
 		low, state, ok := c.Load()
 		if !slices.Contains(states, string(state)) || ok && low != at[2] {
 			t.Fatalf("%s: got %v, %q, want one of %q", what, low, state, states)

@@ -31,10 +31,7 @@ func script(t *testing.T, disk *waltest.FS, o wal.Options) (out outcome, err err
 	if err != nil {
 		return out, err
 	}
-	cursor, err := r.log.Cursor("remote")
-	if err != nil {
-		t.Fatalf("cursor: %v", err)
-	}
+	cursor := r.log.Cursor("remote")
 	var got []int
 	var at wal.Pos
 	for n := 1; n <= 12; n++ {
@@ -78,10 +75,7 @@ func checkAfter(t *testing.T, disk *waltest.FS, out outcome, promised []int) {
 	t.Helper()
 	r := start(t, disk, wal.Options{SyncInterval: time.Second})
 	defer r.mustStop()
-	cursor, err := r.log.Cursor("remote")
-	if err != nil {
-		t.Fatal(err)
-	}
+	cursor := r.log.Cursor("remote")
 	low, state, ok := cursor.Load()
 	from := 0
 	if ok {

@@ -100,10 +100,7 @@ func TestFilesOfTheFirstReleaseAreRead(t *testing.T) {
 	if n := r.log.SamplesTotal(); n != 3+wal.MaxSamples+1 {
 		t.Errorf("%d samples", n)
 	}
-	c, err := r.log.Cursor("remote")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := r.log.Cursor("remote")
 	low, state, ok := c.Load()
 	if want := (wal.Pos{Segment: 1, Offset: 129}); !ok || low != want || string(state) != "the newer state" {
 		t.Errorf("cursor: got %v, %q, %v", low, state, ok)
@@ -130,10 +127,7 @@ func writeGolden(t *testing.T) *waltest.FS {
 			t.Fatal(err)
 		}
 	}
-	c, err := l.Cursor("remote")
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := l.Cursor("remote")
 	c.Set(at[0], []byte("the older state"))
 	time.Sleep(6 * time.Second)
 	c.Set(at[2], []byte("the newer state"))

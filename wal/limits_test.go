@@ -26,10 +26,7 @@ func TestFullDiskTakesTheNewestAndTheOldestGoes(t *testing.T) {
 		disk := waltest.New()
 		disk.SetCapacity(64 << 10)
 		r := start(t, disk, wal.Options{SyncInterval: time.Second, MaxBytes: 1 << 40, FreePercent: 1e-9, MemoryBytes: 16 << 10})
-		c, err := r.log.Cursor("slow")
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := r.log.Cursor("slow")
 		c.Set(r.mustAppend(1, 1000), nil)
 		time.Sleep(time.Second)
 		const last = 120 // 250 kB
@@ -87,10 +84,7 @@ func TestSlowCursorLearnsWhatRetentionTook(t *testing.T) {
 				disk.SetCapacity(capacity)
 				o.SyncInterval = time.Second
 				r := start(t, disk, o)
-				c, err := r.log.Cursor("slow")
-				if err != nil {
-					t.Fatal(err)
-				}
+				c := r.log.Cursor("slow")
 				for n := 1; n <= last; n++ {
 					pos := r.mustAppend(n, 400)
 					if n == 3 {
@@ -132,11 +126,7 @@ func TestSegmentsThatEverybodyHasAreDeleted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := waltest.New()
 		r := start(t, disk, wal.Options{SyncInterval: time.Hour})
-		fast, err := r.log.Cursor("fast")
-		slow, serr := r.log.Cursor("slow")
-		if err = errors.Join(err, serr); err != nil {
-			t.Fatal(err)
-		}
+		fast, slow := r.log.Cursor("fast"), r.log.Cursor("slow")
 		var at []wal.Pos
 		for n := 1; n <= 4; n++ {
 			at = append(at, r.mustAppend(n, 10))

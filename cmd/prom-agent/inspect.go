@@ -111,10 +111,7 @@ func summarise(out, messages io.Writer, store *record.Store) (all damages, err e
 		return all, err
 	}
 	for _, name := range store.Log().Cursors() {
-		c, err := store.Log().Cursor(name)
-		if err != nil {
-			return all, err
-		}
+		c := store.Log().Cursor(name)
 		_, state, ok := c.Load()
 		if !ok {
 			fmt.Fprintf(out, "remote %s: no position\n", name)

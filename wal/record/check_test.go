@@ -46,10 +46,7 @@ func smallLog(t testing.TB) *waltest.FS {
 		now = now.Add(3 * time.Hour) // the segment ends by age
 	}
 	for _, name := range []string{"remote", "x", "y"} {
-		c, err := l.Cursor(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := l.Cursor(name)
 		c.Set(low, []byte("state"))
 	}
 	l.SaveCursors()

@@ -163,16 +163,22 @@ func (r *reader) String() string {
 	for _, job := range slices.Sorted(maps.Keys(r.jobs)) {
 		var as []string
 		for _, g := range r.jobs[job] {
-			for i := range g.Len() {
-				var l group.Set
-				g.Targets.Labels(i, &l)
-				as = append(as, l.Labels().Get(model.AddressLabel))
-			}
+			as = append(as, addresses(g)...)
 		}
 		slices.Sort(as)
 		all = append(all, strings.TrimSpace(job+": "+strings.Join(as, " ")))
 	}
 	return strings.Join(all, "; ")
+}
+
+// addresses are those of a group's targets.
+func addresses(g group.Group) (as []string) {
+	for i := range g.Len() {
+		var l group.Set
+		g.Targets.Labels(i, &l)
+		as = append(as, l.Labels().Get(model.AddressLabel))
+	}
+	return as
 }
 
 func (r *reader) deliveries() int {
@@ -232,6 +238,13 @@ func (r *rig) start() (stop func()) {
 // commit puts jobs, given as "job", "config,config" pairs, into force.
 func (r *rig) commit(jobs ...string) {
 	r.t.Helper()
+	r.prepare(jobs...).Commit()
+	synctest.Wait()
+}
+
+// prepare makes what such jobs need.
+func (r *rig) prepare(jobs ...string) *Change {
+	r.t.Helper()
 	c := map[string]Configs{}
 	for i := 0; i < len(jobs); i += 2 {
 		c[jobs[i]] = Configs{}
@@ -241,16 +254,21 @@ func (r *rig) commit(jobs ...string) {
 			}
 		}
 	}
-	r.commitConfigs(c)
+	return r.prepareConfigs(c)
+}
+
+func (r *rig) prepareConfigs(c map[string]Configs) *Change {
+	r.t.Helper()
+	change, err := r.Prepare(c)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return change
 }
 
 func (r *rig) commitConfigs(c map[string]Configs) {
 	r.t.Helper()
-	commit, err := r.Prepare(c)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	commit()
+	r.prepareConfigs(c).Commit()
 	synctest.Wait()
 }
 

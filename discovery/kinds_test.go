@@ -26,11 +26,11 @@ func run(t *testing.T, o Options, c Configs) *Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit, err := m.Prepare(map[string]Configs{"a": c})
+	change, err := m.Prepare(map[string]Configs{"a": c})
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit()
+	change.Commit()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)

@@ -48,6 +48,13 @@ func (m *Manager) leaveLocked(job string, sources []string, now []*provider) {
 	}
 }
 
+// stayLocked notes that a group of the job is one of its discoveries again.
+func (m *Manager) stayLocked(job, source string) {
+	if l := m.leaving[job]; l != nil {
+		l.sources = slices.DeleteFunc(l.sources, func(s string) bool { return s == source })
+	}
+}
+
 // arrivedLocked notes that a provider has spoken, and says whether groups of the
 // job go because of it.
 func (m *Manager) arrivedLocked(job string, pr *provider) bool {

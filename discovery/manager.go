@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -33,13 +34,14 @@ type Manager struct {
 	made atomic.Uint64 // providers so far; numbers them
 
 	// mu guards what is in force, and what each provider found.
-	mu         sync.Mutex
-	generation uint64                 // commits so far
-	providers  []*provider            // those with a job, by age
-	jobs       map[string][]*provider // every job is a key
-	refreshes  map[refreshLabels]bool // label sets that refresh metrics may exist for
-	pending    pending
-	leaving    map[string]*leaving // by job: groups that go when their successors are there
+	mu        sync.Mutex
+	undecided []*Change              // neither committed nor dropped yet
+	providers []*provider            // that run: those with a job, and those that an undecided change counts on; by age
+	unused    []*provider            // of changes that were dropped, which Run lets go of
+	jobs      map[string][]*provider // every job is a key
+	refreshes map[refreshLabels]bool // label sets that refresh metrics may exist for
+	pending   pending
+	leaving   map[string]*leaving // by job: groups that go when their successors are there
 }
 
 // refreshLabels are the labels under which a refreshing discovery counts: its
@@ -93,58 +95,59 @@ func New(o Options) (*Manager, error) {
 // is closed when Run returns.
 func (m *Manager) Updates() <-chan []Update { return m.out }
 
-// Prepare makes the providers that jobs (by name) need and do not run yet;
-// commit makes jobs the ones in force. Nothing changes before commit, and a
-// prepared change may be dropped. commit neither fails nor waits for a
-// provider to start or to stop.
+// Change is the jobs of a configuration and all that is made for them. Nothing
+// has changed yet, and putting it into force makes nothing more that could fail.
+// It has to be committed or dropped, once: what it counts on runs until then.
+type Change struct {
+	m      *Manager
+	jobs   map[string][]*provider
+	made   []*provider // for this change
+	failed []failure
+
+	// Guarded by Manager.mu.
+	providers []*provider            // that it counts on
+	refreshes map[refreshLabels]bool // label sets of those that it has made
+}
+
+// failure is a config whose provider cannot be made.
+type failure struct {
+	job, kind string
+	err       error
+}
+
+// Prepare makes the providers that jobs (by name) need and do not run yet.
 //
-// A config whose provider cannot be made is logged and counted, and costs its
-// job these targets until the next commit; it is not an error.
-func (m *Manager) Prepare(jobs map[string]Configs) (commit func(), err error) {
+// A config whose provider cannot be made costs its job these targets until the
+// next commit, which Commit logs and counts; it is not an error.
+func (m *Manager) Prepare(jobs map[string]Configs) (*Change, error) {
 	for job, configs := range jobs {
 		if slices.Contains(configs, nil) {
 			return nil, fmt.Errorf("prepare discovery of job %q: config is nil", job)
 		}
 	}
-	jobs = maps.Clone(jobs)
-	p := m.plan(jobs)
-	return func() {
-		for !m.apply(p) { // another commit came between: what is running is not what was planned with
-			p = m.plan(jobs)
-		}
-	}, nil
-}
-
-// plan is the set of providers that jobs need, made against one generation.
-type plan struct {
-	generation uint64
-	providers  []*provider
-	jobs       map[string][]*provider
-	failed     int // configs without a provider
-}
-
-func (m *Manager) plan(jobs map[string]Configs) *plan {
+	c := &Change{m: m, jobs: make(map[string][]*provider, len(jobs)), refreshes: map[refreshLabels]bool{}}
 	m.mu.Lock()
-	p := &plan{generation: m.generation, jobs: make(map[string][]*provider, len(jobs))}
-	byKind := map[string][]*provider{}
-	for _, known := range m.providers {
-		byKind[known.kind] = append(byKind[known.kind], known)
-	}
+	c.providers = slices.Clone(m.providers) // any of them, as yet
+	m.undecided = append(m.undecided, c)
 	m.mu.Unlock()
 
+	byKind := map[string][]*provider{}
+	for _, known := range c.providers {
+		byKind[known.kind] = append(byKind[known.kind], known)
+	}
 	used := map[*provider]bool{}
 	for _, job := range slices.Sorted(maps.Keys(jobs)) {
 		ps := []*provider{}
-		for _, c := range jobs[job] {
-			kind := c.Name()
-			i := slices.IndexFunc(byKind[kind], func(k *provider) bool { return k.serves(c) })
+		for _, config := range jobs[job] {
+			kind := config.Name()
+			i := slices.IndexFunc(byKind[kind], func(k *provider) bool { return k.serves(config) })
 			if i < 0 {
-				made, err := m.newProvider(c, job)
+				made, err := c.newProvider(config, job)
 				if err != nil {
-					m.log.Error("Cannot create service discovery", "err", err, "type", kind, "config", job)
-					p.failed++
+					c.failed = append(c.failed, failure{job, kind, err})
 					continue
 				}
+				c.made = append(c.made, made)
 				i = len(byKind[kind])
 				byKind[kind] = append(byKind[kind], made)
 			}
@@ -152,27 +155,36 @@ func (m *Manager) plan(jobs map[string]Configs) *plan {
 			if !slices.Contains(ps, pr) {
 				ps = append(ps, pr)
 			}
-			if !used[pr] {
-				used[pr] = true
-				p.providers = append(p.providers, pr)
-			}
+			used[pr] = true
 		}
-		p.jobs[job] = ps
+		c.jobs[job] = ps
 	}
-	slices.SortFunc(p.providers, func(a, b *provider) int { return int(a.number) - int(b.number) })
-	return p
-}
-
-// apply puts p into force, unless it was made against another generation.
-func (m *Manager) apply(p *plan) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if p.generation != m.generation {
-		return false
+	c.providers = slices.Collect(maps.Keys(used))
+	m.settleLocked()
+	return c, nil
+}
+
+// Drop lets go of what was made; what is in force stays as it is.
+func (c *Change) Drop() {
+	m := c.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unused = append(m.unused, c.made...)
+	c.decidedLocked()
+}
+
+// Commit puts the jobs into force. It does not wait for a provider to start or to stop.
+func (c *Change) Commit() {
+	m := c.m
+	for _, f := range c.failed {
+		m.log.Error("Cannot create service discovery", "err", f.err, "type", f.kind, "config", f.job)
 	}
-	m.generation++
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for job, old := range m.jobs {
-		now, stays := p.jobs[job]
+		now, stays := c.jobs[job]
 		var ended []string
 		for _, pr := range old {
 			if !slices.Contains(now, pr) {
@@ -191,7 +203,7 @@ func (m *Manager) apply(p *plan) bool {
 	for _, pr := range m.providers {
 		pr.jobs = nil
 	}
-	for job, now := range p.jobs {
+	for job, now := range c.jobs {
 		old, known := m.jobs[job]
 		if !known {
 			m.pending.announce(job)
@@ -201,30 +213,48 @@ func (m *Manager) apply(p *plan) bool {
 			if !slices.Contains(old, pr) {
 				for _, g := range pr.groups {
 					m.pending.add(job, g)
+					m.stayLocked(job, g.Source)
 				}
 			}
 		}
 	}
-	m.providers, m.jobs = p.providers, p.jobs
+	m.jobs = c.jobs
+	for _, pr := range c.made {
+		m.providers = append(m.providers, pr)
+		if pr.discoverer == nil {
+			m.metrics.ReceivedUpdates.Inc()
+		}
+	}
+	slices.SortFunc(m.providers, func(a, b *provider) int { return cmp.Compare(a.number, b.number) })
 	for job := range m.jobs {
 		m.countLocked(job)
 	}
-	m.metrics.FailedConfigs.Set(float64(p.failed))
-	m.dropRefreshMetricsLocked()
-
-	wake(m.changed)
+	m.metrics.FailedConfigs.Set(float64(len(c.failed)))
+	c.decidedLocked()
 	if len(m.pending) > 0 {
 		wake(m.news)
 		wake(m.hurry)
 	}
-	return true
 }
 
-// dropRefreshMetricsLocked removes the refresh metrics that no provider in
-// force counts under: those of providers that ended, and of ones that were
-// made and never committed.
-func (m *Manager) dropRefreshMetricsLocked() {
-	live := make(map[refreshLabels]bool, len(m.providers))
+// decidedLocked notes that the change is committed or dropped.
+func (c *Change) decidedLocked() {
+	c.m.undecided = slices.DeleteFunc(c.m.undecided, func(u *Change) bool { return u == c })
+	c.m.settleLocked()
+}
+
+// settleLocked ends the providers that neither a job nor an undecided change
+// needs, and removes the refresh metrics that nobody counts under: those of
+// providers that ended, and of ones that were made and never committed.
+func (m *Manager) settleLocked() {
+	awaited, live := map[*provider]bool{}, map[refreshLabels]bool{}
+	for _, c := range m.undecided {
+		for _, pr := range c.providers {
+			awaited[pr] = true
+		}
+		maps.Copy(live, c.refreshes)
+	}
+	m.providers = slices.DeleteFunc(m.providers, func(pr *provider) bool { return len(pr.jobs) == 0 && !awaited[pr] })
 	for _, pr := range m.providers {
 		live[pr.refresh] = true
 	}
@@ -234,6 +264,7 @@ func (m *Manager) dropRefreshMetricsLocked() {
 		}
 	}
 	m.refreshes = live
+	wake(m.changed)
 }
 
 // countLocked sets the number of targets of job.
@@ -261,8 +292,12 @@ func (m *Manager) Run(ctx context.Context) error {
 	running := map[*provider]context.CancelFunc{}
 	for {
 		m.mu.Lock()
-		now := slices.Clone(m.providers)
+		now, unused := slices.Clone(m.providers), m.unused
+		m.unused = nil
 		m.mu.Unlock()
+		for _, pr := range unused {
+			wg.Go(pr.release)
+		}
 		for pr, cancel := range running {
 			if !slices.Contains(now, pr) {
 				cancel()

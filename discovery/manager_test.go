@@ -355,9 +355,7 @@ func TestPreparedChangeThatIsDroppedChangesNothing(t *testing.T) {
 		r.only(t, "x").finds(made("s", "1:80"))
 		r.settle()
 		n := r.deliveries()
-		if _, err := r.Prepare(map[string]Configs{"b": {r.config("y")}}); err != nil {
-			t.Fatal(err)
-		}
+		r.prepare("b", "y").Drop()
 		r.settle()
 		if r.deliveries() != n {
 			t.Errorf("a dropped change was delivered: %v", r.batches[n:])
@@ -366,33 +364,6 @@ func TestPreparedChangeThatIsDroppedChangesNothing(t *testing.T) {
 			t.Error("a provider of a dropped change was started")
 		}
 		r.wantState("a: 1:80")
-	})
-}
-
-func TestChangesPreparedTogetherTakeEffectInTheOrderOfTheirCommits(t *testing.T) {
-	inBubble(t, func(r *rig) {
-		r.commit("a", "x")
-		r.only(t, "x").finds(made("s", "old:80"))
-		r.settle()
-		first, err := r.Prepare(map[string]Configs{"a": {r.config("x")}, "b": {r.config("x")}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		second, err := r.Prepare(map[string]Configs{"c": {r.config("y")}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		second() // ends x, which first was made with
-		synctest.Wait()
-		first()
-		r.settle()
-		r.wantState("a:; b:")
-		r.newest("x").finds(made("s", "1:80"))
-		r.settle()
-		r.wantState("a: 1:80; b: 1:80")
-		if starts, ended := r.newest("y").state(); starts > 0 && !ended {
-			t.Error("the provider of the change before still runs")
-		}
 	})
 }
 
@@ -547,11 +518,14 @@ func TestRefreshMetricsLiveAsLongAsTheirProvider(t *testing.T) {
 		// The provider of c is replaced by another one that counts under the same labels.
 		r.commitConfigs(map[string]Configs{"b": config("x"), "c": config("z")})
 		r.wantMetrics(failures, "a refreshing 1", "c refreshing 2")
-		// What is dropped leaves nothing behind for longer than to the next commit.
-		if _, err := r.Prepare(map[string]Configs{"d": config("w")}); err != nil {
+		// What is dropped leaves nothing behind.
+		change, err := r.Prepare(map[string]Configs{"d": config("w")})
+		if err != nil {
 			t.Fatal(err)
 		}
 		r.commitConfigs(map[string]Configs{"c": config("z")})
+		r.wantMetrics(failures, "c refreshing 2", "d refreshing 1")
+		change.Drop()
 		r.wantMetrics(failures, "c refreshing 2")
 	})
 }
@@ -688,21 +662,21 @@ func TestCommitsAndFindingsAtTheSameTime(t *testing.T) {
 	for worker := range 4 {
 		committing.Go(func() {
 			for i := range 50 {
-				commit, err := m.Prepare(map[string]Configs{"a": static(i % 3), fmt.Sprint(worker): static(i)})
+				change, err := m.Prepare(map[string]Configs{"a": static(i % 3), fmt.Sprint(worker): static(i)})
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				commit()
+				change.Commit()
 			}
 		})
 	}
 	committing.Wait()
-	commit, err := m.Prepare(map[string]Configs{"end": static(0)})
+	change, err := m.Prepare(map[string]Configs{"end": static(0)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	commit()
+	change.Commit()
 	<-arrived
 	cancel()
 	running.Wait()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 
 	sd "github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
@@ -33,30 +34,30 @@ type provider struct {
 	targets int                    // in groups
 }
 
-// newProvider makes the provider of c, first needed by job.
-func (m *Manager) newProvider(c sd.Config, job string) (*provider, error) {
+// newProvider makes the provider of config, first needed by job.
+func (c *Change) newProvider(config sd.Config, job string) (*provider, error) {
+	m := c.m
 	pr := &provider{
-		kind:    c.Name(),
-		config:  c,
-		refresh: refreshLabels{c.Name(), job},
+		kind:    config.Name(),
+		config:  config,
+		refresh: refreshLabels{config.Name(), job},
 		groups:  map[string]group.Group{},
 	}
-	if static, ok := c.(sd.StaticConfig); ok {
+	if static, ok := config.(sd.StaticConfig); ok {
 		pr.number = m.made.Add(1)
 		for _, g := range static {
 			if g != nil {
 				pr.take(group.Of(g))
 			}
 		}
-		m.metrics.ReceivedUpdates.Inc()
 		return pr, nil
 	}
 	m.mu.Lock()
-	m.refreshes[pr.refresh] = true
+	m.refreshes[pr.refresh], c.refreshes[pr.refresh] = true, true
 	m.mu.Unlock()
 	log := m.log.With("discovery", pr.kind, "config", job)
-	if c, ok := c.(*kubernetes.SDConfig); ok {
-		d, err := m.clusters.Discoverer(c, log)
+	if own, ok := config.(*kubernetes.SDConfig); ok {
+		d, err := m.clusters.Discoverer(own, log)
 		if err != nil {
 			return nil, err
 		}
@@ -64,7 +65,7 @@ func (m *Manager) newProvider(c sd.Config, job string) (*provider, error) {
 		pr.discoverer = d
 		return pr, nil
 	}
-	d, err := c.NewDiscoverer(sd.DiscovererOptions{
+	d, err := config.NewDiscoverer(sd.DiscovererOptions{
 		Logger:            log,
 		Metrics:           m.mechanisms.MechanismMetrics[pr.kind],
 		HTTPClientOptions: m.httpClient,
@@ -76,6 +77,21 @@ func (m *Manager) newProvider(c sd.Config, job string) (*provider, error) {
 	pr.number = m.made.Add(1)
 	pr.discoverer = upstream{d}
 	return pr, nil
+}
+
+// holding are the kinds whose discoveries hold something from when they are made
+// until their Run ends: a place among those that a metric is collected from, or
+// connections.
+var holding = []string{"file", "nerve", "serverset"}
+
+// release lets go of what a provider holds that is never to run.
+func (pr *provider) release() {
+	if pr.discoverer == nil || !slices.Contains(holding, pr.kind) {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	pr.discoverer.Run(ctx, nil)
 }
 
 // serves says whether pr is what c asks for.

@@ -18,6 +18,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
 
 	"promagent/config"
@@ -200,31 +201,50 @@ func (a *agent) autoReload() time.Duration {
 	return 0
 }
 
-// load reads the config file and prepares every stage for it; commit makes it
+// change is what a stage has made of a config. Neither can fail, nor do they
+// make anything more.
+type change interface {
+	Commit()
+	Drop()
+}
+
+// load has every stage make what it needs for the config; commit makes it
 // the running one. Nothing changes when any stage refuses.
 func (a *agent) load(cfg *config.Config) (commit func(), err error) {
-	scraper, err := a.scraper.Prepare(cfg.Scrape)
-	if err != nil {
+	level := a.logLevel(cfg.Runtime)
+	if err := promslog.NewLevel().Set(level); err != nil {
 		return nil, err
 	}
-	sender, err := a.sender.Prepare(cfg.RemoteWrite)
+	changes, err := prepareAll(
+		func() (change, error) { return a.sender.Prepare(cfg.RemoteWrite) },
+		func() (change, error) { return a.scraper.Prepare(cfg.Scrape) },
+		func() (change, error) { return a.finder.Prepare(cfg.Discovery) },
+	)
 	if err != nil {
-		scraper.Drop()
-		return nil, err
-	}
-	finder, err := a.finder.Prepare(cfg.Discovery)
-	if err != nil {
-		scraper.Drop()
-		sender.Drop()
 		return nil, err
 	}
 	return func() {
-		sender.Commit()
-		scraper.Commit()
-		finder()
+		for _, c := range changes {
+			c.Commit()
+		}
 		a.setGOGC(cfg.Runtime.GoGC)
-		a.setLogLevel(cfg.Runtime)
+		_ = a.flags.log.Level.Set(level) // which has taken the same above
 	}, nil
+}
+
+// prepareAll makes a change of each, or none.
+func prepareAll(prepare ...func() (change, error)) (changes []change, err error) {
+	for _, p := range prepare {
+		c, err := p()
+		if err != nil {
+			for _, made := range changes {
+				made.Drop()
+			}
+			return nil, err
+		}
+		changes = append(changes, c)
+	}
+	return changes, nil
 }
 
 // limitMemory sets GOMEMLIMIT from the cgroup's or the machine's memory, and
@@ -250,15 +270,12 @@ func (a *agent) setGOGC(percent int) {
 	_ = os.Setenv("GOGC", gogcText(percent)) // for runtimeinfo, as Prometheus does
 }
 
-// setLogLevel makes the file's level that of the log; without one it is the flag's again.
-func (a *agent) setLogLevel(r config.Runtime) {
-	level := a.flags.values["log.level"]
+// logLevel is the file's level of the log, without one that of the flag.
+func (a *agent) logLevel(r config.Runtime) string {
 	if r.LevelGiven && r.LogLevel != "" {
-		level = r.LogLevel
+		return r.LogLevel
 	}
-	if err := a.flags.log.Level.Set(level); err != nil { // both have been parsed before
-		a.log.Warn("The log level stays as it is", "err", err)
-	}
+	return a.flags.values["log.level"]
 }
 
 func gogcText(percent int) string {

@@ -126,6 +126,7 @@ func (c *Clusters) cluster(conn connection, log *slog.Logger) (*cluster, error) 
 	}
 	cl := &cluster{connection: conn, client: client, idle: time.Now()}
 	c.all = append(c.all, cl)
+	c.wakeUp() // nobody may ever use it
 	return cl, nil
 }
 

@@ -23,6 +23,9 @@ func (rd *reader) finishBatch(err error) template.Batch {
 	if !failed {
 		rd.checkGuarded()
 	}
+	if len(w.exemplars) > 0 {
+		rd.settleExemplars(failed)
+	}
 	w.seen = slices.Grow(w.seen[:0], old)[:old]
 	for i, s := range w.states {
 		// Of a new series only what is logged counts: one that no sample is
@@ -208,6 +211,7 @@ func (rd *reader) body(b *body) error {
 			return err
 		}
 		rd.c, rd.timed, rd.broken = counts{}, false, true
+		rd.settleExemplars(true)
 		rd.m.series.forgetPending()
 		rd.w.begin(known)
 		return r.failed

@@ -24,7 +24,7 @@ type complaints struct {
 	mu      sync.Mutex // guards what follows
 	refused Refused
 
-	outOfOrder, duplicates, outOfBounds, contentType complaint
+	outOfOrder, duplicates, outOfBounds, exemplars, contentType complaint
 }
 
 // complaint is one cause. A target that is wrong is so at every scrape, so
@@ -51,7 +51,7 @@ func (c *complaints) total() Refused {
 }
 
 // complain takes in what a scrape at now refused, and err, what it failed with.
-// The lines are those of Prometheus.
+// The lines on samples are those of Prometheus.
 func (l *loop) complain(now time.Time, n *counts, err error) {
 	c := l.target.complaints
 	c.mu.Lock()
@@ -67,6 +67,7 @@ func (l *loop) complain(now time.Time, n *counts, err error) {
 		{&c.outOfOrder, n.outOfOrder, "Error on ingesting out-of-order samples"},
 		{&c.duplicates, n.duplicates, "Error on ingesting samples with different value but same timestamp"},
 		{&c.outOfBounds, n.outOfBounds, "Error on ingesting samples that are too old or are too far into the future"},
+		{&c.exemplars, n.exemplarsTooLong + n.exemplarsAmbiguous, "Exemplars were dropped: their labels have more than 128 characters together, or a label name comes twice"},
 	} {
 		if dropped := cause.due(cause.n, now); dropped > 0 {
 			l.log().Warn(cause.text, "num_dropped", dropped)

@@ -13,6 +13,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // logBook is a log that is written to from many sides.
@@ -119,6 +122,34 @@ func TestRefusedSamplesAreLoggedForTheirTarget(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestRefusedExemplarsAreCountedByReasonAndLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var book logBook
+		r := prometheus.NewRegistry()
+		w := newWorldWith(t, Options{Logger: book.logger(), Registerer: r}, job("job", func(c *JobConfig) { c.Interval = 10 * time.Second }))
+		defer w.end()
+		w.answer(func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Type", openMetricsType)
+			io.WriteString(rw, "# TYPE a counter\na_total 1 # {x=\"1\",x=\"2\"} 1\na_total{y=\"1\"} 1 # {x=\""+strings.Repeat("x", 200)+"\"} 1\na_total{y=\"2\"} 1 # {x=\"1\"} 1\n# EOF\n")
+		})
+		w.discover("job", at("t:1"))
+		time.Sleep(15 * time.Second) // two scrapes
+		synctest.Wait()
+		got := book.take(t)
+		if len(got) != 1 || !strings.HasPrefix(got[0]["msg"].(string), "Exemplars were dropped") || got[0]["num_dropped"] != 2.0 {
+			t.Errorf("got %v, want one line on two exemplars", got)
+		}
+		want := `# HELP prom_agent_scrape_exemplars_refused_total Exemplars that were not logged, by reason.
+# TYPE prom_agent_scrape_exemplars_refused_total counter
+prom_agent_scrape_exemplars_refused_total{reason="duplicate_label"} 2
+prom_agent_scrape_exemplars_refused_total{reason="label_length"} 2
+`
+		if err := testutil.GatherAndCompare(r, strings.NewReader(want), "prom_agent_scrape_exemplars_refused_total"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestUnknownContentTypeIsLoggedNowAndThen(t *testing.T) {

@@ -23,11 +23,9 @@ import (
 	"github.com/prometheus/common/model"
 	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	promscrape "github.com/prometheus/prometheus/scrape"
-	"github.com/prometheus/prometheus/storage"
 
 	"promagent/discovery"
 	"promagent/discovery/group"
@@ -42,9 +40,39 @@ type logged struct {
 	limit    int           // scrapes after these do not count
 	done     chan struct{} // closed when limit is reached
 	start    int64
-	last     map[string]int64
 	samples  map[string][]point
 	exemplar map[string][]string
+	counters map[string]float64 // of what was refused
+}
+
+// agentOutOfOrder counts what the storage refuses. Prometheus's own counts stale markers too, which
+// lose nothing, and samples that it has logged behind newer ones of their scrape.
+const agentOutOfOrder = "prometheus_agent_out_of_order_samples_total"
+
+// refusedCounters count what is not logged.
+var refusedCounters = []string{
+	agentOutOfOrder, "prometheus_target_scrapes_sample_out_of_order_total", "prometheus_target_scrapes_sample_out_of_bounds_total",
+	"prometheus_target_scrapes_sample_duplicate_timestamp_total", "prometheus_target_scrapes_exemplar_out_of_order_total",
+	"prometheus_target_scrapes_exceeded_sample_limit_total", "prometheus_target_scrape_pool_exceeded_label_limits_total",
+	"prometheus_target_scrapes_exceeded_body_size_limit_total",
+}
+
+// count reads the counters.
+func (l *logged) count(t *testing.T, r prometheus.Gatherer) {
+	t.Helper()
+	all, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.counters = map[string]float64{}
+	for _, f := range all {
+		if slices.Contains(refusedCounters, f.GetName()) {
+			l.counters[f.GetName()] = f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	if len(l.counters) != len(refusedCounters) {
+		t.Fatalf("only %v", l.counters)
+	}
 }
 
 func (p point) String() string {
@@ -55,7 +83,7 @@ func (p point) String() string {
 }
 
 func newLogged(limit int) *logged {
-	return &logged{limit: limit, done: make(chan struct{}), last: map[string]int64{}, samples: map[string][]point{}, exemplar: map[string][]string{}}
+	return &logged{limit: limit, done: make(chan struct{}), samples: map[string][]point{}, exemplar: map[string][]string{}}
 }
 
 // scraped counts a scrape at the time, ms; it is false for one too many.
@@ -73,12 +101,14 @@ func (l *logged) scraped(t int64) bool {
 }
 
 func (l *logged) add(series string, t int64, v float64) {
-	l.last[series] = max(t, l.last[series])
 	l.samples[series] = append(l.samples[series], point{t - l.start, math.Float64bits(v)})
 }
 
 func (l *logged) addExemplar(series string, x labels.Labels, t int64, v float64) {
-	l.exemplar[series] = append(l.exemplar[series], fmt.Sprintf("%s %v@%d", x, v, t-l.start))
+	if t > 100_000 { // else exposed with it
+		t -= l.start
+	}
+	l.exemplar[series] = append(l.exemplar[series], fmt.Sprintf("%s %v@%d", x, v, t))
 }
 
 // Append is our Sink.
@@ -114,81 +144,6 @@ func (l *logged) Append(b *template.Batch) error {
 	}
 	return nil
 }
-
-// AppenderV2 makes it Prometheus's storage, one that refuses what is not newer
-// than a series' last committed sample, and what the scrape has already.
-func (l *logged) AppenderV2(context.Context) storage.AppenderV2 {
-	return &oracleAppender{l: l, times: map[string]map[int64]bool{}}
-}
-
-type oracleAppender struct {
-	l       *logged
-	at      int64
-	rows    []oracleRow
-	times   map[string]map[int64]bool
-	exempla []func()
-}
-
-type oracleRow struct {
-	series string
-	time   int64
-	v      float64
-}
-
-func (a *oracleAppender) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v float64, _ *histogram.Histogram, _ *histogram.FloatHistogram, o storage.AOptions) (storage.SeriesRef, error) {
-	a.l.mu.Lock()
-	defer a.l.mu.Unlock()
-	if name, dup := ls.HasDuplicateLabelNames(); dup {
-		return 0, fmt.Errorf("label name %q is not unique", name)
-	}
-	series := ls.WithoutEmpty().String()
-	if last, ok := a.l.last[series]; ok && t <= last {
-		return 0, storage.ErrOutOfOrderSample
-	}
-	if a.times[series][t] {
-		return 0, storage.ErrDuplicateSampleForTimestamp
-	}
-	if o.RejectOutOfOrder {
-		for have := range a.times[series] {
-			if t <= have {
-				return 0, storage.ErrOutOfOrderSample
-			}
-		}
-	}
-	if a.times[series] == nil {
-		a.times[series] = map[int64]bool{}
-	}
-	a.times[series][t] = true
-	a.rows = append(a.rows, oracleRow{series, t, v})
-	if ls.Get("__name__") == "up" {
-		a.at = t
-	}
-	for _, x := range o.Exemplars {
-		lbls, at, v := x.Labels.String(), x.Ts, x.Value
-		a.exempla = append(a.exempla, func() {
-			a.l.exemplar[series] = append(a.l.exemplar[series], fmt.Sprintf("%s %v@%d", lbls, v, at-a.l.start))
-		})
-	}
-	return storage.SeriesRef(ls.Hash()), nil
-}
-
-func (a *oracleAppender) Commit() error {
-	a.l.mu.Lock()
-	defer a.l.mu.Unlock()
-	if !a.l.scraped(a.at) {
-		return nil
-	}
-	slices.SortStableFunc(a.rows, func(x, y oracleRow) int { return int(x.time - y.time) })
-	for _, r := range a.rows {
-		a.l.add(r.series, r.time, r.v)
-	}
-	for _, f := range a.exempla {
-		f()
-	}
-	return nil
-}
-
-func (a *oracleAppender) Rollback() error { return nil }
 
 // answer is what the target says to one request.
 type answer struct {
@@ -258,7 +213,7 @@ func play(answers []answer) http.Handler {
 const differentialInterval = 15 * time.Second
 
 // runPrometheus plays the answers to Prometheus's own scrape manager.
-func runPrometheus(t *testing.T, yaml string, answers []answer) *logged {
+func runPrometheus(t *testing.T, yaml string, window time.Duration, answers []answer) *logged {
 	var out *logged
 	synctest.Test(t, func(t *testing.T) {
 		out = newLogged(len(answers)) // in here, for its channel to go by the fake clock
@@ -272,7 +227,9 @@ func runPrometheus(t *testing.T, yaml string, answers []answer) *logged {
 		// Its own switch for tests: the look-up of the host's name does not work with a fake clock.
 		f := reflect.ValueOf(o).Elem().FieldByName("skipJitterOffsetting")
 		*(*bool)(unsafe.Pointer(f.UnsafeAddr())) = true
-		m, err := promscrape.NewManager(o, nil, nil, nil, out, prometheus.NewRegistry())
+		r := prometheus.NewRegistry()
+		store := newOracle(t, out, window, r)
+		m, err := promscrape.NewManager(o, nil, nil, nil, store, r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,6 +241,9 @@ func runPrometheus(t *testing.T, yaml string, answers []answer) *logged {
 		sets <- map[string][]*targetgroup.Group{"job": {{Source: "s", Targets: []model.LabelSet{{"__address__": "target:1"}}, Labels: model.LabelSet{"zone": "z"}}}}
 		<-out.done
 		m.Stop()
+		out.count(t, r)
+		out.counters[agentOutOfOrder] = float64(store.refused)
+		store.close(t)
 	})
 	return out
 }
@@ -295,7 +255,8 @@ func runOurs(t *testing.T, cfg JobConfig, answers []answer) *logged {
 		out = newLogged(len(answers)) // in here, for its channel to go by the fake clock
 		n := newPipeNet(play(answers))
 		defer n.shut()
-		m, err := New(Options{Sink: out, Dial: n.dial, Hostname: testHost})
+		r := prometheus.NewRegistry()
+		m, err := New(Options{Sink: out, Registerer: r, Dial: n.dial, Hostname: testHost})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -314,6 +275,7 @@ func runOurs(t *testing.T, cfg JobConfig, answers []answer) *logged {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+		out.count(t, r)
 	})
 	return out
 }
@@ -370,8 +332,15 @@ func diff(got, want *logged, exact bool) string {
 		// Those of one scrape come by time here, as exposed there.
 		slices.Sort(got.exemplar[s])
 		slices.Sort(want.exemplar[s])
-		if !slices.Equal(got.exemplar[s], want.exemplar[s]) {
-			fmt.Fprintf(&b, "%s exemplars\n   got %v\n  want %v\n", s, got.exemplar[s], want.exemplar[s])
+		if g, w := got.exemplar[s], want.exemplar[s]; !slices.Equal(g, w) {
+			fmt.Fprintf(&b, "%s exemplars\n   got %v\n  want %v\n", s, g, w)
+		}
+	}
+	if exact {
+		for _, name := range refusedCounters {
+			if g, w := got.counters[name], want.counters[name]; g != w {
+				fmt.Fprintf(&b, "%s\n   got %v\n  want %v\n", name, g, w)
+			}
 		}
 	}
 	return b.String()
@@ -390,7 +359,7 @@ func transcript(answers []answer) string {
 // compare plays answers to both; exact says that every series has one wording.
 func compare(t *testing.T, yaml string, answers []answer, exact bool) {
 	t.Helper()
-	want := runPrometheus(t, yaml, answers)
+	want := runPrometheus(t, yaml, 0, answers)
 	got := runOurs(t, resolved(t, yaml), answers)
 	if d := diff(got, want, exact); d != "" {
 		t.Fatalf("logged differently:\n%s\nconfiguration:\n%s\nplayed:\n%s", d, yaml, transcript(answers))
@@ -439,6 +408,32 @@ func randomYAML(r *rand.Rand, timestamps bool) string {
 		b.WriteString("  - {source_labels: [never], regex: never, action: drop}\n")
 	}
 	return b.String()
+}
+
+// randomExemplar is what stands behind a value, mostly a good exemplar.
+func randomExemplar(r *rand.Rand) string {
+	labels := fmt.Sprintf(`trace_id="%d"`, r.IntN(3))
+	value := fmt.Sprintf("%d.5", r.IntN(2))
+	time := ""
+	switch r.IntN(20) {
+	case 0, 1, 2, 3, 4, 5:
+		return ""
+	case 6:
+		labels = `a="1",a="2"`
+	case 7:
+		labels = `a="",b=""`
+	case 8:
+		labels = `b="2",a=""`
+	case 9:
+		labels = `a="` + strings.Repeat("é", 126+r.IntN(4)) + `"`
+	case 10:
+		labels = `b="a quoted \"word\" and \\n, a\nline",a="\x"`
+	case 11:
+		value = []string{"NaN", "0", "-0", "+Inf"}[r.IntN(4)]
+	case 12, 13, 14:
+		time = fmt.Sprintf(" %d.25", r.IntN(3))
+	}
+	return fmt.Sprintf(" # {%s} %s%s", labels, value, time)
 }
 
 // randomAnswers are expositions of one target over time.
@@ -499,6 +494,7 @@ func randomAnswers(r *rand.Rand, n int, timestamps, limited bool) []answer {
 	hostile := r.IntN(4) == 0
 	alive := map[int]bool{}
 	timed := map[int]bool{}
+	tails := map[int]string{} // exemplars stay for some scrapes
 	order := r.Perm(len(pool))
 	answers := make([]answer, n)
 	for i := range answers {
@@ -555,8 +551,11 @@ func randomAnswers(r *rand.Rand, n int, timestamps, limited bool) []answer {
 					l.at = 599_999
 				}
 			}
-			if typ == openMetrics && r.IntN(5) == 0 {
-				l.tail = fmt.Sprintf(" # {trace_id=\"%d\"} %d.5", r.IntN(100), r.IntN(9))
+			if typ == openMetrics {
+				if r.IntN(4) == 0 {
+					tails[k] = randomExemplar(r)
+				}
+				l.tail = tails[k]
 			}
 			a.lines = append(a.lines, l)
 			if r.IntN(25) == 0 { // once more

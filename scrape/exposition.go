@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -28,13 +27,14 @@ type rules struct {
 // memory is what a target's series are known by from one scrape to the next.
 // It belongs to the target's loop.
 type memory struct {
-	series   series
-	script   script
-	meta     families
-	lastTime int64 // of the last scrape with a value, ms
-	scrapes  int
-	good     int          // slots after the last good scrape
-	active   atomic.Int64 // series of the last scrape
+	series    series
+	script    script
+	meta      families
+	exemplars exemplars
+	lastTime  int64 // of the last scrape with a value, ms
+	scrapes   int
+	good      int          // slots after the last good scrape
+	active    atomic.Int64 // series of the last scrape
 }
 
 // states of a slot in a scrape.
@@ -52,6 +52,7 @@ type work struct {
 	times        []int64   // by slot; empty until a line brings a timestamp
 	extra        []template.Extra
 	further      map[furtherKey]bool // further samples in extra; nil: none
+	exemplars    []exemplarChange
 	seen         []bool
 	stale        []bool // whose markers are logged, by slot as it was before settle
 	parts        []template.Part
@@ -81,7 +82,7 @@ func (w *work) grow(n int) {
 }
 
 func (w *work) begin(n int) {
-	w.states, w.values, w.times, w.extra = w.states[:0], w.values[:0], w.times[:0], w.extra[:0]
+	w.states, w.values, w.times, w.extra, w.exemplars = w.states[:0], w.values[:0], w.times[:0], w.extra[:0], w.exemplars[:0]
 	w.further = nil
 	w.grow(n)
 }
@@ -92,6 +93,8 @@ type counts struct {
 	offered                             int // of kept: those that count for the sample limit, which duplicates do not
 	duplicates, outOfOrder, outOfBounds int
 	reportsOutOfOrder                   int // samples of the scrape's own
+	exemplarsTooLong                    int // more characters than OpenMetrics allows
+	exemplarsAmbiguous                  int // a label's name comes twice
 	sampleLimit, labelLimit, bodyLimit  bool
 	flushed                             bool  // the memory of a failing target was cut back
 	bytes                               int64 // of the body, unpacked
@@ -487,29 +490,4 @@ func (rd *reader) further(slot uint32, v float64, t int64) bool {
 	w.further[key] = true
 	w.extra = append(w.extra, template.Extra{Slot: int(slot), Kind: template.Sample, Time: t, Value: v})
 	return true
-}
-
-// maxExemplarRunes bounds the labels of an exemplar, as OpenMetrics does.
-const maxExemplarRunes = 128
-
-// exemplar keeps the exemplar of a sample.
-func (rd *reader) exemplar(slot uint32, x expfmt.Exemplar, hasTime bool, t int64) {
-	if _, dup := x.Labels.HasDuplicateLabelNames(); dup {
-		return
-	}
-	e := template.Extra{Slot: int(slot), Kind: template.Exemplar, Time: rd.t, Value: x.Value}
-	switch {
-	case x.HasTime:
-		e.Time = x.Time
-	case hasTime && rd.r.cfg.HonorTimestamps:
-		e.Time = t
-	}
-	runes := 0
-	x.Labels.Range(func(l labels.Label) {
-		runes += len([]rune(l.Name)) + len([]rune(l.Value))
-		e.Labels = append(e.Labels, strings.Clone(l.Name), strings.Clone(l.Value))
-	})
-	if runes <= maxExemplarRunes {
-		rd.w.extra = append(rd.w.extra, e)
-	}
 }

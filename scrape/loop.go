@@ -225,6 +225,7 @@ func (l *loop) scrape(at time.Time) {
 	}
 	if appendErr := l.env.sink.Append(&batch); appendErr != nil {
 		l.env.log.Error("Scrape commit failed", "scrape_pool", l.rules.cfg.Job, "target", l.target.url.Redacted(), "err", appendErr)
+		l.memory.exemplars = exemplars{} // it has lost some; all are new when they are exposed again
 		if err == nil {
 			err = appendErr
 		}

@@ -13,6 +13,7 @@ type metrics struct {
 	targetLimit, labelLimit, bodyLimit, sampleLimit, bucketLimit prometheus.Counter
 	duplicates, outOfOrder, outOfBounds, exemplarsOutOfOrder     prometheus.Counter
 	cacheFlushes, agentOutOfOrder                                prometheus.Counter
+	exemplarsTooLong, exemplarsAmbiguous                         prometheus.Counter
 	poolTargets, poolTargetLimit, poolSymbols                    *prometheus.GaugeVec
 	poolSyncs, syncFailed                                        *prometheus.CounterVec
 	syncLength, intervalLength, reloadLength                     *prometheus.SummaryVec
@@ -67,7 +68,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.duplicates = counter("scrapes_sample_duplicate_timestamp_total", "Samples of a series that the same scrape has already.")
 	m.outOfOrder = counter("scrapes_sample_out_of_order_total", "Samples not newer than their series' last one.")
 	m.outOfBounds = counter("scrapes_sample_out_of_bounds_total", "Samples too far in the future.")
-	m.exemplarsOutOfOrder = counter("scrapes_exemplar_out_of_order_total", "Exemplars refused for their order.")
+	m.exemplarsOutOfOrder = counter("scrapes_exemplar_out_of_order_total", "Always 0: exemplars are taken in any order, as by Prometheus's agent.")
+	refused := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "prom_agent_scrape_exemplars_refused_total", Help: "Exemplars that were not logged, by reason.",
+	}, []string{"reason"})
+	add(refused)
+	m.exemplarsTooLong, m.exemplarsAmbiguous = refused.WithLabelValues("label_length"), refused.WithLabelValues("duplicate_label")
 	m.cacheFlushes = counter("scrapes_cache_flush_forced_total", "Times that what is known of a failing target was forgotten because it had grown too much.")
 	m.agentOutOfOrder = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "prometheus_agent_out_of_order_samples_total", Help: "Samples that were not logged because they were not newer than their series' last one.",
@@ -104,6 +110,8 @@ func (m *metrics) count(c *counts) {
 	add(m.outOfOrder, c.outOfOrder)
 	add(m.agentOutOfOrder, c.outOfOrder+c.reportsOutOfOrder)
 	add(m.outOfBounds, c.outOfBounds)
+	add(m.exemplarsTooLong, c.exemplarsTooLong)
+	add(m.exemplarsAmbiguous, c.exemplarsAmbiguous)
 	for _, limit := range []struct {
 		hit bool
 		to  prometheus.Counter

@@ -13,10 +13,14 @@ import (
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
 	promscrape "github.com/prometheus/prometheus/scrape"
+	"github.com/prometheus/prometheus/storage"
 
 	"promagent/discovery/group"
 	"promagent/relabel"
 )
+
+// nothingStored is a storage that nothing is appended to.
+type nothingStored struct{ storage.AppendableV2 }
 
 // prometheusSeed is the seed that Prometheus's own manager makes; host "" has
 // it look its name up.
@@ -25,7 +29,7 @@ func prometheusSeed(t *testing.T, host string, external labels.Labels) uint64 {
 	o := &promscrape.Options{}
 	// Its own switch for tests.
 	*(*string)(unsafe.Pointer(reflect.ValueOf(o).Elem().FieldByName("fqdn").UnsafeAddr())) = host
-	m, err := promscrape.NewManager(o, nil, nil, nil, newLogged(1), prometheus.NewRegistry())
+	m, err := promscrape.NewManager(o, nil, nil, nil, nothingStored{}, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -316,15 +316,118 @@ func TestBadSeriesFailTheScrape(t *testing.T) {
 	}
 }
 
+const openMetricsType = "application/openmetrics-text; version=1.0.0"
+
+// expectExemplars scrapes one counter and compares the exemplars alone.
+func (s *scraper) expectExemplars(at int64, tail string, want ...string) counts {
+	s.t.Helper()
+	got, c, err := s.scrape(at, openMetricsType, "# TYPE a counter\na_total 5"+tail+"\n# EOF\n")
+	if err != nil {
+		s.t.Fatalf("at %d: %v", at, err)
+	}
+	got = slices.DeleteFunc(got, func(l string) bool { return !strings.Contains(l, " exemplar ") })
+	for i := range got {
+		got[i] = strings.TrimPrefix(got[i], `{__name__="a_total"} exemplar `)
+	}
+	if !slices.Equal(got, want) {
+		s.t.Fatalf("at %d:\n got %q\nwant %q", at, got, want)
+	}
+	return c
+}
+
 func TestExemplarStaysWithItsSample(t *testing.T) {
 	s := newScraper(t, nil)
-	for at := int64(1000); at < 3000; at += 1000 {
-		got, _, err := s.scrape(at, "application/openmetrics-text; version=1.0.0", "# TYPE a counter\na_total 5 # {trace_id=\"x\"} 0.5\n# EOF\n")
-		want := []string{`{__name__="a_total"} 5@` + fmt.Sprint(at), `{__name__="a_total"} exemplar [trace_id x] 0.5@` + fmt.Sprint(at)}
-		if err != nil || !slices.Equal(got, want) {
-			t.Fatalf("got %q, %v; want %q", got, err, want)
+	got, _, err := s.scrape(1000, openMetricsType, "# TYPE a counter\na_total 5 # {trace_id=\"x\"} 0.5\n# EOF\n")
+	want := []string{`{__name__="a_total"} 5@1000`, `{__name__="a_total"} exemplar [trace_id x] 0.5@1000`}
+	if err != nil || !slices.Equal(got, want) {
+		t.Fatalf("got %q, %v; want %q", got, err, want)
+	}
+}
+
+func TestExemplarThatIsExposedAgainIsLoggedOnce(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expectExemplars(1000, ` # {trace_id="x"} 0.5`, `[trace_id x] 0.5@1000`)
+	s.expectExemplars(2000, ` # {trace_id="x"} 0.5`)
+	s.expectExemplars(3000, ` # {trace_id="x"} 0.5`)
+	s.expectExemplars(4000, ` # {trace_id="y"} 0.5`, `[trace_id y] 0.5@4000`)
+	s.expectExemplars(5000, ` # {trace_id="y"} 0.6`, `[trace_id y] 0.6@5000`)
+	s.expectExemplars(6000, ` # {trace_id="x"} 0.5`, `[trace_id x] 0.5@6000`)
+	s.expectExemplars(7000, ``)
+	s.expectExemplars(8000, ` # {trace_id="x"} 0.5`)
+	// With a time of its own that is what tells one from another.
+	s.expectExemplars(9000, ` # {trace_id="x"} 0.5 8.5`, `[trace_id x] 0.5@8500`)
+	s.expectExemplars(10000, ` # {trace_id="x"} 0.5 8.5`)
+	s.expectExemplars(11000, ` # {trace_id="x"} 0.5 9.5`, `[trace_id x] 0.5@9500`)
+	s.expectExemplars(12000, ` # {trace_id="x"} 0.5`, `[trace_id x] 0.5@12000`)
+	// Zeros are the same, one that is no number is not.
+	s.expectExemplars(13000, ` # {} 0`, `[] 0@13000`)
+	s.expectExemplars(14000, ` # {} -0`)
+	s.expectExemplars(15000, ` # {} NaN`, `[] NaN@15000`)
+	s.expectExemplars(16000, ` # {} NaN`, `[] NaN@16000`)
+}
+
+func TestExemplarOutlivesItsSeriesAndMoves(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expectExemplars(1000, ` # {trace_id="x"} 0.5`, `[trace_id x] 0.5@1000`)
+	for at := int64(2000); at < 5000; at += 1000 { // the series is gone, others take its slot
+		if _, _, err := s.scrape(at, textType, fmt.Sprintf("x 1\ny%d 2\nz 3\n", at)); err != nil {
+			t.Fatal(err)
 		}
 	}
+	s.expectExemplars(6000, "\nb_total 1 # {trace_id=\"z\"} 1\na_total{n=\"1\"} 1 # {trace_id=\"x\"} 0.5",
+		`{__name__="a_total", n="1"} exemplar [trace_id x] 0.5@6000`, `{__name__="b_total"} exemplar [trace_id z] 1@6000`)
+	s.expectExemplars(7000, ` # {trace_id="x"} 0.5`)
+}
+
+func TestExemplarOfAFailedScrapeIsNewTheNextTime(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expectExemplars(1000, ` # {trace_id="x"} 1`, `[trace_id x] 1@1000`)
+	if _, _, err := s.scrape(2000, openMetricsType, "# TYPE a counter\na_total 5 # {trace_id=\"y\"} 1\nb_total 5 # {trace_id=\"y\"} 1\nbroken{"); err == nil {
+		t.Fatal("no error")
+	}
+	s.expectExemplars(3000, ` # {trace_id="y"} 1`, `[trace_id y] 1@3000`)
+	if _, _, err := s.scrape(4000, openMetricsType, "# TYPE a counter\na_total 5 # {trace_id=\"z\"} 1\nbroken{"); err == nil {
+		t.Fatal("no error")
+	}
+	s.expectExemplars(5000, ` # {trace_id="y"} 1`)
+}
+
+func TestExemplarIsTakenWithItsSampleAlone(t *testing.T) {
+	s := newScraper(t, nil)
+	s.expectExemplars(1000, ` 0.9 # {trace_id="x"} 1`, `[trace_id x] 1@900`)
+	s.expectExemplars(2000, ` 0.9 # {trace_id="y"} 1`) // its sample is out of order
+	s.expectExemplars(3000, ` 1.9 # {trace_id="y"} 1`, `[trace_id y] 1@1900`)
+	s.expectExemplars(4000, ` 3 # {trace_id="y"} 1`)
+}
+
+func TestExemplarThatIsRefusedIsCounted(t *testing.T) {
+	s := newScraper(t, nil)
+	if c := s.expectExemplars(1000, ` # {a="1",a="2"} 1`); c.exemplarsAmbiguous != 1 {
+		t.Errorf("counts %+v", c)
+	}
+	if c := s.expectExemplars(2000, ` # {a="`+strings.Repeat("é", 128)+`"} 1`); c.exemplarsTooLong != 1 {
+		t.Errorf("counts %+v", c)
+	}
+	long := strings.Repeat("é", 127)
+	s.expectExemplars(3000, ` # {a="`+long+`",b=""} 1`, `[a `+long+`] 1@3000`)
+	s.expectExemplars(4000, ` # {a="`+long[2:]+`\""} 1`, `[a `+long[2:]+`"] 1@4000`)
+}
+
+func TestMemoryOfExemplarsIsBounded(t *testing.T) {
+	s := newScraper(t, nil)
+	for at := int64(1); at < 40; at++ {
+		var body strings.Builder
+		for i := range 500 {
+			fmt.Fprintf(&body, "a_total{i=\"%d\",at=\"%d\"} 1 # {} 1\n", i, at)
+		}
+		if _, _, err := s.scrape(at, openMetricsType, "# TYPE a counter\n"+body.String()+"b_total 1 # {} 1\n# EOF\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(s.memory.exemplars.young) + len(s.memory.exemplars.old); n > 2*(1000+2*500+500) {
+		t.Errorf("the exemplars of %d series are kept", n)
+	}
+	s.expectExemplars(100, "\nb_total 1 # {} 1") // exposed all the time
 }
 
 func TestMetadataComesWithTheSchemaAndIsRenewed(t *testing.T) {

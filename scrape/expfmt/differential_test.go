@@ -47,6 +47,16 @@ func (o *outcome) meta(what string, metric, text []byte) {
 	o.entries = append(o.entries, fmt.Sprintf("%s of %q: %q", what, metric, text))
 }
 
+// unescaped puts right the labels of exemplars, which textparse leaves as they
+// are written.
+func unescaped(ls labels.Labels) labels.Labels {
+	escapes := strings.NewReplacer(`\"`, `"`, `\\`, `\`, `\n`, "\n")
+	var sb labels.ScratchBuilder
+	ls.Range(func(l labels.Label) { sb.Add(escapes.Replace(l.Name), escapes.Replace(l.Value)) })
+	sb.Sort()
+	return sb.Labels()
+}
+
 // theirs is the outcome of textparse.
 func theirs(body []byte, f Format, opts Options) outcome {
 	var o outcome
@@ -77,6 +87,7 @@ func theirs(body []byte, f Format, opts Options) outcome {
 			p.Labels(&lset)
 			var ex *exemplar.Exemplar
 			if x := new(exemplar.Exemplar); p.Exemplar(x) {
+				x.Labels = unescaped(x.Labels)
 				ex = x
 			}
 			o.series(series, lset, v, ts, ex)

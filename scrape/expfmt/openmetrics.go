@@ -117,8 +117,8 @@ func (p *Parser) openMetricsExemplar(e Entry, b []byte, i int) (Entry, error) {
 	}
 	p.builder.Reset()
 	s := string(b)
-	for _, l := range p.exemplar.pairs { // not unescaped, as in the original
-		p.builder.Add(s[l.name.start:l.name.end], s[l.value.start:l.value.end])
+	for _, l := range p.exemplar.pairs {
+		p.builder.Add(unescape(s[l.name.start:l.name.end], true), unescape(s[l.value.start:l.value.end], true))
 	}
 	p.builder.Sort()
 	e.Exemplar.Labels = p.builder.Labels()

@@ -146,6 +146,20 @@ func TestNamesOfAFamily(t *testing.T) {
 	f("a", "a", "info", true)
 }
 
+func TestExemplarLabelsAreUnescaped(t *testing.T) {
+	p, err := NewParser(OpenMetrics100, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := p.Line([]byte(`a_total 1 # {x="a \"b\" \\ c\nd \e"} 1`))
+	if err != nil || !e.HasExemplar {
+		t.Fatalf("got %+v, %v", e, err)
+	}
+	if got, want := e.Exemplar.Labels.Get("x"), "a \"b\" \\ c\nd \\e"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestStartTimestampsAreToldApart(t *testing.T) {
 	f := func(on bool, typ, series string, want Kind) {
 		t.Helper()

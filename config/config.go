@@ -50,10 +50,6 @@ type Config struct {
 
 	Runtime Runtime
 
-	// OutOfOrderWindow is storage.tsdb.out_of_order_time_window; it takes
-	// effect at the start of the process only.
-	OutOfOrderWindow time.Duration
-
 	// OwnKeys are the keys of the file that Prometheus does not know, in its order.
 	OwnKeys []Key
 
@@ -95,11 +91,13 @@ func Load(path string, o Options) (*Config, error) {
 		return nil, explainFile(err)
 	}
 	c := &Config{
-		ExternalLabels:   prom.GlobalConfig.ExternalLabels,
-		Scrape:           scrape.Config{ExternalLabels: prom.GlobalConfig.ExternalLabels},
-		Discovery:        make(map[string]sd.Configs, len(jobs)),
-		OwnKeys:          ours.keys,
-		OutOfOrderWindow: time.Duration(prom.StorageConfig.TSDBConfig.OutOfOrderTimeWindow) * time.Millisecond,
+		ExternalLabels: prom.GlobalConfig.ExternalLabels,
+		Scrape: scrape.Config{
+			ExternalLabels:   prom.GlobalConfig.ExternalLabels,
+			OutOfOrderWindow: time.Duration(prom.StorageConfig.TSDBConfig.OutOfOrderTimeWindow) * time.Millisecond,
+		},
+		Discovery: make(map[string]sd.Configs, len(jobs)),
+		OwnKeys:   ours.keys,
 	}
 	if c.Runtime, err = runtimeOf(prom, content, envGoGC); err != nil {
 		return nil, fmt.Errorf("parsing YAML file %s: %w", path, err)

@@ -61,7 +61,7 @@ func TestEmptyFileGivesTheDefaults(t *testing.T) {
 		if c.Runtime != want {
 			t.Errorf("%q: runtime: got %+v, want %+v", content, c.Runtime, want)
 		}
-		if len(c.Discovery) != 0 || c.OutOfOrderWindow != 0 || !c.ExternalLabels.IsEmpty() {
+		if len(c.Discovery) != 0 || c.Scrape.OutOfOrderWindow != 0 || !c.ExternalLabels.IsEmpty() {
 			t.Errorf("%q: got %+v, want nothing", content, c)
 		}
 		if !strings.Contains(c.YAML(), fmt.Sprintf("gogc: %d\n", c.Runtime.GoGC)) {
@@ -114,8 +114,8 @@ func TestRuntimeTellsWhatWasGiven(t *testing.T) {
 
 func TestOutOfOrderWindow(t *testing.T) {
 	c := mustLoad(t, "storage: {tsdb: {out_of_order_time_window: 1h30m}}")
-	if want := 90 * time.Minute; c.OutOfOrderWindow != want {
-		t.Errorf("got %v, want %v", c.OutOfOrderWindow, want)
+	if want := 90 * time.Minute; c.Scrape.OutOfOrderWindow != want {
+		t.Errorf("got %v, want %v", c.Scrape.OutOfOrderWindow, want)
 	}
 }
 

@@ -33,6 +33,7 @@ func wantAllSet(t *testing.T, v any, except ...string) {
 func TestJobCarriesEveryField(t *testing.T) {
 	dir := write(t, map[string]string{"prometheus.yml": `
 global: {external_labels: {dc: a}}
+storage: {tsdb: {out_of_order_time_window: 1m}}
 scrape_configs:
 - job_name: all
   honor_labels: true

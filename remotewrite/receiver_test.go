@@ -40,6 +40,7 @@ type request struct {
 	header   http.Header
 	series   map[string][]point
 	order    []string            // of the series
+	entries  [][]int64           // times of each
 	extras   map[string][]string // exemplars by series, as text
 	about    map[string]string   // 2.0: type, help and unit by series
 	metadata []string            // 1.x, as text
@@ -84,6 +85,8 @@ func decode(header http.Header, body []byte) (*request, error) {
 			req.order = append(req.order, series)
 		}
 		req.series[series] = append(req.series[series], p)
+		last := &req.entries[len(req.entries)-1]
+		*last = append(*last, p.time)
 		req.samples++
 	}
 	b := labels.NewScratchBuilder(0)
@@ -96,6 +99,7 @@ func decode(header http.Header, body []byte) (*request, error) {
 		for i := range m.Timeseries {
 			ts := &m.Timeseries[i]
 			series := ts.ToLabels(&b, nil).String()
+			req.entries = append(req.entries, nil)
 			for _, s := range ts.Samples {
 				add(series, point{s.Timestamp, 0, math.Float64bits(s.Value)})
 			}
@@ -118,6 +122,7 @@ func decode(header http.Header, body []byte) (*request, error) {
 				return nil, err
 			}
 			series := ls.String()
+			req.entries = append(req.entries, nil)
 			for _, s := range ts.Samples {
 				add(series, point{s.Timestamp, s.StartTimestamp, math.Float64bits(s.Value)})
 			}

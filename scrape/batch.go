@@ -231,7 +231,7 @@ func (rd *reader) checkGuarded() {
 	}
 	for i, s := range rd.w.states {
 		slot := uint32(i)
-		if s != tracked || len(rd.w.times) > 0 && rd.w.times[i] != template.NoTime || !rd.guarded(slot) || rd.guard.after(rd.hash(slot), rd.t) {
+		if s != tracked || len(rd.w.times) > 0 && rd.w.times[i] != template.NoTime || !rd.guarded(slot) || rd.guard.after(rd.hash(slot), rd.t, rd.late) {
 			continue
 		}
 		rd.w.states[i] = rejected
@@ -256,7 +256,7 @@ func (rd *reader) ends(slot uint32, failed bool) bool {
 			return false // markTimed
 		}
 	}
-	return rd.t > rd.last(slot) && (!rd.guarded(slot) || rd.guard.after(se.hashes[slot], rd.t))
+	return rd.t > rd.last(slot) && (!rd.guarded(slot) || rd.guard.after(se.hashes[slot], rd.t, 0))
 }
 
 // markTimed puts a stale marker behind the samples of series that staleness
@@ -277,7 +277,8 @@ func (rd *reader) markTimed() {
 		}
 	}
 	for slot, was := range se.tracked {
-		if was && w.states[slot] == free && w.times[slot] < rd.t && !late[slot] && (!rd.guarded(uint32(slot)) || rd.guard.after(se.hashes[slot], rd.t)) {
+		if was && w.states[slot] == free && w.times[slot] < rd.t && !late[slot] && rd.t > rd.last(uint32(slot)) &&
+			(!rd.guarded(uint32(slot)) || rd.guard.after(se.hashes[slot], rd.t, 0)) {
 			w.extra = append(w.extra, template.Extra{Slot: slot, Kind: template.Sample, Time: rd.t, Value: math.Float64frombits(template.StaleNaN)})
 		}
 	}

@@ -14,8 +14,9 @@ import (
 
 // Config is what the scrape stage runs with.
 type Config struct {
-	ExternalLabels labels.Labels // part of the seed that spreads scrapes over the interval
-	Jobs           []JobConfig
+	ExternalLabels   labels.Labels // part of the seed that spreads scrapes over the interval
+	OutOfOrderWindow time.Duration // samples that are late by less than this are taken; stale markers are not
+	Jobs             []JobConfig
 }
 
 // JobConfig is one scrape_config, resolved: no field is unset, limits of 0 are none.

@@ -249,7 +249,7 @@ func runPrometheus(t *testing.T, yaml string, window time.Duration, answers []an
 }
 
 // runOurs plays them to this package's.
-func runOurs(t *testing.T, cfg JobConfig, answers []answer) *logged {
+func runOurs(t *testing.T, cfg JobConfig, window time.Duration, answers []answer) *logged {
 	var out *logged
 	synctest.Test(t, func(t *testing.T) {
 		out = newLogged(len(answers)) // in here, for its channel to go by the fake clock
@@ -260,7 +260,7 @@ func runOurs(t *testing.T, cfg JobConfig, answers []answer) *logged {
 		if err != nil {
 			t.Fatal(err)
 		}
-		change, err := m.Prepare(Config{Jobs: []JobConfig{cfg}})
+		change, err := m.Prepare(Config{Jobs: []JobConfig{cfg}, OutOfOrderWindow: window})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -357,10 +357,10 @@ func transcript(answers []answer) string {
 }
 
 // compare plays answers to both; exact says that every series has one wording.
-func compare(t *testing.T, yaml string, answers []answer, exact bool) {
+func compare(t *testing.T, yaml string, window time.Duration, answers []answer, exact bool) {
 	t.Helper()
-	want := runPrometheus(t, yaml, 0, answers)
-	got := runOurs(t, resolved(t, yaml), answers)
+	want := runPrometheus(t, yaml, window, answers)
+	got := runOurs(t, resolved(t, yaml), window, answers)
 	if d := diff(got, want, exact); d != "" {
 		t.Fatalf("logged differently:\n%s\nconfiguration:\n%s\nplayed:\n%s", d, yaml, transcript(answers))
 	}
@@ -592,16 +592,20 @@ func randomAnswers(r *rand.Rand, n int, timestamps, limited bool) []answer {
 }
 
 func TestWhatIsLoggedIsWhatPrometheusLogs(t *testing.T) {
-	for first, name := range []string{"plain", "timestamps"} {
-		timestamps := first == 1
+	for first, name := range []string{"plain", "timestamps", "window"} {
+		timestamps := first > 0
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			failed := 0
-			for seed := uint64(first); seed < 300; seed += 2 {
+			for seed := uint64(first); seed < 450; seed += 3 {
 				r := rand.New(rand.NewPCG(seed, 77))
 				yaml := randomYAML(r, timestamps)
 				answers := randomAnswers(r, 8+r.IntN(25), timestamps, strings.Contains(yaml, "sample_limit"))
-				if !t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { compare(t, yaml, answers, timestamps) }) {
+				window := time.Duration(0)
+				if name == "window" {
+					window = time.Duration(1+r.IntN(60_000)) * time.Millisecond
+				}
+				if !t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { compare(t, yaml, window, answers, timestamps) }) {
 					if failed++; failed == 3 {
 						return // enough to look at
 					}

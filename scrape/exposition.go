@@ -117,6 +117,7 @@ type reader struct {
 	w     *work
 	guard *guard // nil: no other target shares the series
 	t     int64  // of the scrape, ms
+	late  int64  // by how much a sample may be older than its series' newest one, ms: less than this
 	c     counts
 
 	parser *expfmt.Parser
@@ -368,7 +369,7 @@ func (rd *reader) sample(slot uint32, v float64, hasTime bool, t int64) bool {
 		w.states[slot] = rejected
 		return false
 	}
-	if rd.t <= rd.m.lastTime || rd.t <= rd.last(slot) {
+	if tooLate(rd.t, rd.m.lastTime, rd.late) || tooLate(rd.t, rd.last(slot), rd.late) {
 		rd.c.outOfOrder++
 		w.states[slot] = rejected
 		return false
@@ -377,6 +378,12 @@ func (rd *reader) sample(slot uint32, v float64, hasTime bool, t int64) bool {
 		rd.c.added++
 	}
 	return true
+}
+
+// tooLate says whether a sample at t is refused for its order, where last is the time of its
+// series' newest one: a sample may come late, within the window, but not twice.
+func tooLate(t, last, window int64) bool {
+	return t == last || t < last && uint64(last-t) >= uint64(window) // the difference may have 64 bits
 }
 
 // beyondLimit says whether this sample is one too many: it fails the scrape,
@@ -453,7 +460,7 @@ func (rd *reader) timedSample(slot uint32, v float64, t int64) bool {
 			w.states[slot] = rejected
 		}
 		return false
-	case t <= last || rd.guarded(slot) && !rd.guard.afterTimed(rd.hash(slot), t):
+	case tooLate(t, last, rd.late) || rd.guarded(slot) && !rd.guard.afterTimed(rd.hash(slot), t, rd.late):
 		rd.c.outOfOrder++
 		if first {
 			w.states[slot] = rejected

@@ -58,7 +58,7 @@ type change struct{ before, after int64 }
 
 // afterTimed is after for a sample that brings its timestamp: those of one
 // scrape may come in any order, and undo takes them back.
-func (g *guard) afterTimed(hash uint64, t int64) bool {
+func (g *guard) afterTimed(hash uint64, t, window int64) bool {
 	a := g.all
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -69,7 +69,7 @@ func (g *guard) afterTimed(hash uint64, t int64) bool {
 		}
 		c.after = c.before
 	}
-	if t <= g.floor(hash) {
+	if tooLate(t, g.floor(hash), window) {
 		return false
 	}
 	if g.mine == nil {
@@ -140,12 +140,12 @@ func (g *guards) set(hash uint64, t int64) {
 }
 
 // after says whether t is after the newest sample of a series that is not this
-// scrape's own, and if so notes t.
-func (g *guard) after(hash uint64, t int64) bool {
+// scrape's own, or late by less than the window, and if so notes t.
+func (g *guard) after(hash uint64, t, window int64) bool {
 	a := g.all
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if t <= g.floor(hash) {
+	if tooLate(t, g.floor(hash), window) {
 		return false
 	}
 	g.raise(hash, t)

@@ -54,6 +54,7 @@ type environment struct {
 	decode    chan struct{} // one place per processor: bodies are unpacked by that many at a time
 	log       *slog.Logger
 	seed      atomic.Uint64
+	late      atomic.Int64 // the out-of-order window, ms
 	origins   atomic.Uint32
 	dial      func(ctx context.Context, network, address string) (net.Conn, error) // nil: the network's own
 	align     bool
@@ -195,7 +196,7 @@ func (l *loop) scrape(at time.Time) {
 	defer func() { <-l.env.decode }()
 	w := works.Get().(*work)
 	defer works.Put(w)
-	rd := &reader{r: l.rules, m: l.memory, w: w, guard: l.env.guards.guard(l.pair()), t: at.UnixMilli()}
+	rd := &reader{r: l.rules, m: l.memory, w: w, guard: l.env.guards.guard(l.pair()), t: at.UnixMilli(), late: l.env.late.Load()}
 	w.begin(l.memory.series.len())
 	fetched := err == nil
 	if fetched {
@@ -212,13 +213,13 @@ func (l *loop) scrape(at time.Time) {
 		l.env.log.Debug("Scrape failed", "scrape_pool", l.rules.cfg.Job, "target", l.target.url.Redacted(), "err", err)
 	}
 	duration := time.Since(start)
-	ordered := rd.t > l.memory.lastTime // false after the clock was set back
+	ordered := !tooLate(rd.t, l.memory.lastTime, rd.late) // false after the clock was set back
 	batch := rd.finishBatch(err)
 	if rd.c.flushed {
 		l.env.metrics.cacheFlushes.Inc()
 	}
 	if ordered {
-		batch.Parts = append(batch.Parts, l.report(rd.guard, rd.t, duration, err, &rd.c))
+		batch.Parts = append(batch.Parts, l.report(rd.guard, rd.t, rd.late, duration, err, &rd.c))
 	} else {
 		l.makeBlock()
 		rd.c.reportsOutOfOrder = l.block.Len()
@@ -249,7 +250,7 @@ var reportNames = []string{
 const plainReports = 5
 
 // report makes the report samples' part of the scrape at t, ms.
-func (l *loop) report(g *guard, t int64, d time.Duration, err error, c *counts) template.Part {
+func (l *loop) report(g *guard, t, late int64, d time.Duration, err error, c *counts) template.Part {
 	l.makeBlock()
 	up := 1.0
 	if err != nil {
@@ -263,7 +264,7 @@ func (l *loop) report(g *guard, t int64, d time.Duration, err error, c *counts) 
 	if g.shared {
 		p.States = make([]template.State, len(values))
 		for i, h := range l.hashes {
-			if !g.after(h, t) {
+			if !g.after(h, t, late) {
 				p.States[i] = template.Absent
 			}
 		}
@@ -340,7 +341,7 @@ func (l *loop) endOfRun(tick *time.Ticker) {
 			states[k] = template.Absent
 			slot := int(b.base) + k
 			watched := g.shared || m.series.own != nil && m.series.own[slot]
-			if m.series.tracked[slot] && (m.series.last == nil || t > m.series.last[slot]) && (!watched || g.after(m.series.hashes[slot], t)) {
+			if m.series.tracked[slot] && (m.series.last == nil || t > m.series.last[slot]) && (!watched || g.after(m.series.hashes[slot], t, 0)) {
 				states[k], any = template.Stale, true
 			}
 		}

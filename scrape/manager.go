@@ -101,6 +101,7 @@ func (m *Manager) all() []*pool {
 type Change struct {
 	m       *Manager
 	seed    uint64               // that spreads scrapes
+	late    time.Duration        // the out-of-order window
 	jobs    map[string]*prepared // by name; of a job that stays as it is what its pool runs with
 	files   map[string]*os.File  // failure logs, by job
 	leftOut []LeftOut
@@ -135,7 +136,10 @@ func (m *Manager) Prepare(cfg Config) (*Change, error) {
 	m.mu.Lock()
 	current := maps.Clone(m.pools)
 	m.mu.Unlock()
-	c := &Change{m: m, seed: offsetSeed(m.o.Hostname, cfg.ExternalLabels), jobs: map[string]*prepared{}, files: map[string]*os.File{}}
+	c := &Change{
+		m: m, seed: offsetSeed(m.o.Hostname, cfg.ExternalLabels), late: cfg.OutOfOrderWindow,
+		jobs: map[string]*prepared{}, files: map[string]*os.File{},
+	}
 	var errs []error
 	for i := range cfg.Jobs {
 		job := &cfg.Jobs[i]
@@ -213,6 +217,7 @@ func (c *Change) Commit() {
 		return
 	}
 	m.env.seed.Store(c.seed)
+	m.env.late.Store(c.late.Milliseconds())
 	for job, p := range m.pools {
 		if c.jobs[job] == nil {
 			delete(m.pools, job)

@@ -22,7 +22,8 @@ import (
 
 // oracle is the storage of Prometheus's agent, its real one. What comes of a run is read
 // from its write-ahead log. Left out is what docs/compatibility.md says that we do otherwise:
-// a scrape has a series once per time, and no stale marker is older than the series' newest sample.
+// a scrape has a series once per time, no stale marker is older than the series' newest sample, and
+// no other sample is at that sample's time.
 // Its exemplars are put right, too: see Append.
 type oracle struct {
 	*agent.DB
@@ -132,6 +133,10 @@ func (a *oracleAppender) Append(ref storage.SeriesRef, ls labels.Labels, st, t i
 				return 0, storage.ErrOutOfOrderSample
 			}
 		}
+	}
+	if last, ok := a.o.last[series]; ok && t == last && !opts.RejectOutOfOrder { // the storage takes it within the window
+		a.o.refused++
+		return 0, storage.ErrOutOfOrderSample
 	}
 	exemplars := slices.Clone(opts.Exemplars)
 	opts.Exemplars = nil

@@ -22,6 +22,7 @@ type scraper struct {
 	rules  *rules
 	memory *memory
 	guards *guards
+	late   int64                      // the out-of-order window
 	slots  map[string]*template.Block // series -> the block that last had a value for it
 	closed map[string]map[*template.Block]bool
 }
@@ -47,7 +48,7 @@ func newScraper(t testing.TB, change func(*JobConfig)) *scraper {
 func (s *scraper) scrape(at int64, contentType, body string) (got []string, c counts, err error) {
 	s.t.Helper()
 	w := &work{builder: labels.NewBuilder(labels.EmptyLabels())}
-	rd := &reader{r: s.rules, m: s.memory, w: w, guard: s.guards.guard(pair{"test", "i"}), t: at}
+	rd := &reader{r: s.rules, m: s.memory, w: w, guard: s.guards.guard(pair{"test", "i"}), t: at, late: s.late}
 	w.begin(s.memory.series.len())
 	err = rd.read(strings.NewReader(body), contentType)
 	batch := rd.finishBatch(err)

@@ -31,14 +31,19 @@ const (
 	maxPooledRaw = 1 << 20   // buffers larger than this are not kept
 )
 
-// protocols are the content types that names in the configuration stand for.
+// protocols are the content types that names in the configuration stand for,
+// those included that are not read here.
 var protocols = map[string]string{
 	"PrometheusProto":      "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
 	"PrometheusText0.0.4":  "text/plain;version=0.0.4",
 	"PrometheusText1.0.0":  "text/plain;version=1.0.0",
 	"OpenMetricsText0.0.1": "application/openmetrics-text;version=0.0.1",
 	"OpenMetricsText1.0.0": "application/openmetrics-text;version=1.0.0",
+	"OpenMetricsText2.0.0": "application/openmetrics-text;version=2.0.0",
 }
+
+// notRead are the protocols that targets are not asked for: nothing here would read them.
+var notRead = map[string]bool{"PrometheusProto": true, "OpenMetricsText2.0.0": true}
 
 // protocolType is the media type of a protocol's name, without parameters; ""
 // for none.
@@ -47,13 +52,13 @@ func protocolType(name string) string {
 	return mediaType
 }
 
-// acceptHeader asks for the protocols in their order. Protobuf is not asked
-// for: nothing here would read it.
+// acceptHeader asks for the protocols in their order, with the weights that
+// Prometheus gives them; one that is not asked for leaves its weight unused.
 func acceptHeader(names []string, escaping string) string {
 	var parts []string
 	weight := len(protocols) + 1
 	for _, name := range names {
-		if name == "PrometheusProto" {
+		if notRead[name] {
 			weight--
 			continue
 		}

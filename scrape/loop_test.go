@@ -302,13 +302,13 @@ func TestRequestSaysWhatPrometheusSays(t *testing.T) {
 		want   map[string]string
 	}{
 		{"default", nil, map[string]string{
-			"Accept":          "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+			"Accept":          "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.7,application/openmetrics-text;version=0.0.1;q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.3",
 			"Accept-Encoding": "zstd,gzip;q=0.9", "User-Agent": "prom-agent/test", "X-Prometheus-Scrape-Timeout-Seconds": "10",
 		}},
 		{"no compression, one protocol, part of a second", func(c *JobConfig) {
 			c.EnableCompression, c.Protocols, c.Timeout = false, []string{"PrometheusText0.0.4"}, 1500*time.Millisecond
 		}, map[string]string{
-			"Accept": "text/plain;version=0.0.4;q=0.6,*/*;q=0.5", "Accept-Encoding": "identity", "X-Prometheus-Scrape-Timeout-Seconds": "1.5",
+			"Accept": "text/plain;version=0.0.4;q=0.7,*/*;q=0.6", "Accept-Encoding": "identity", "X-Prometheus-Scrape-Timeout-Seconds": "1.5",
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

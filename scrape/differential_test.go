@@ -291,7 +291,10 @@ func resolved(t *testing.T, yaml string) JobConfig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := all[0]
+	return resolvedJob(all[0])
+}
+
+func resolvedJob(c *promconfig.ScrapeConfig) JobConfig {
 	j := JobConfig{
 		Job: c.JobName, HonorLabels: c.HonorLabels, HonorTimestamps: c.HonorTimestamps, TrackTimestampsStaleness: c.TrackTimestampsStaleness,
 		Params: c.Params, Interval: time.Duration(c.ScrapeInterval), Timeout: time.Duration(c.ScrapeTimeout),

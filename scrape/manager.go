@@ -234,7 +234,6 @@ func (c *Change) Commit() {
 		m.pools[job] = newPool(n, file, m.env, m.o.Logger)
 		m.env.metrics.pools.Inc()
 		m.env.metrics.poolTargets.WithLabelValues(job).Set(0)
-		m.env.metrics.syncFailed.WithLabelValues(job)
 		if groups := m.held[job]; groups != nil {
 			m.pending[job] = groups
 			delete(m.held, job)
@@ -338,7 +337,7 @@ func (m *Manager) apply() {
 	pools := maps.Clone(m.pools)
 	m.mu.Unlock()
 	for job, groups := range pending {
-		if p := pools[job]; p != nil && len(groups) > 0 && !p.update(groups) {
+		if p := pools[job]; p != nil && !p.update(groups) { // also without groups: the job is known to have none
 			m.putBack(job, p, groups)
 		}
 	}

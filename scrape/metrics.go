@@ -2,9 +2,9 @@ package scrape
 
 import (
 	"errors"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/model"
 )
 
 // metrics are the stage's, named as Prometheus names its own.
@@ -165,6 +165,5 @@ func (c *memoryCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(activeSeries, prometheus.GaugeValue, float64(active))
 }
 
-func intervalText(d interface{ Nanoseconds() int64 }) string {
-	return model.Duration(d.Nanoseconds()).String()
-}
+// intervalText is an interval as Prometheus writes it in labels of its metrics: 1m0s.
+func intervalText(d time.Duration) string { return d.String() }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"promagent/config/httpclient"
@@ -201,7 +202,9 @@ func (p *pool) sync(begin time.Time, gone, here []*target) {
 	m.poolTargetLimit.WithLabelValues(p.cfg.Job).Set(float64(p.cfg.TargetLimit))
 	m.poolSymbols.WithLabelValues(p.cfg.Job).Set(0)
 	m.poolSyncs.WithLabelValues(p.cfg.Job).Inc()
-	m.syncFailed.WithLabelValues(p.cfg.Job)
+	if len(p.sources) > 0 { // as in Prometheus
+		m.syncFailed.WithLabelValues(p.cfg.Job)
+	}
 	d := time.Since(begin).Seconds()
 	m.syncLength.WithLabelValues(p.cfg.Job).Observe(d)
 	m.syncLengths.WithLabelValues(p.cfg.Job).Observe(d)
@@ -382,8 +385,8 @@ type TargetStatus struct {
 	LastError    string
 	LastScrape   time.Time // zero before the first
 	LastDuration time.Duration
-	Interval     time.Duration
-	Timeout      time.Duration
+	Interval     string  // as the target's label has it
+	Timeout      string  // likewise
 	Refused      Refused // since the target was first seen
 	Metadata     func() []Metadata
 }
@@ -409,7 +412,7 @@ func (p *pool) status() PoolStatus {
 		ts := TargetStatus{
 			Discovered: func() labels.Labels { return new(labelBuilder).discovered(cfg, from) },
 			Labels:     t.public, URL: t.url.Redacted(), Health: t.health, LastScrape: t.lastScrape,
-			LastDuration: t.lastDuration, Interval: t.interval, Timeout: t.timeout, Refused: t.complaints.total(), Metadata: l.memory.meta.list,
+			LastDuration: t.lastDuration, Interval: t.labels.Get(model.ScrapeIntervalLabel), Timeout: t.labels.Get(model.ScrapeTimeoutLabel), Refused: t.complaints.total(), Metadata: l.memory.meta.list,
 		}
 		if t.lastError != nil {
 			ts.LastError = t.lastError.Error()

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/common/model"
 )
 
 func TestStatusDoesNotWaitForTheScrapesThatAReloadWaitsFor(t *testing.T) {
@@ -37,7 +39,7 @@ func TestStatusDoesNotWaitForTheScrapesThatAReloadWaitsFor(t *testing.T) {
 		} else {
 			p.mu.Unlock()
 			s := w.m.Pools()[0]
-			if len(s.Targets) != 1 || s.Targets[0].Interval != 15*time.Second || s.Targets[0].Health != HealthUp {
+			if len(s.Targets) != 1 || s.Targets[0].Interval != "15s" || s.Targets[0].Health != HealthUp {
 				t.Errorf("during the reload the status is %+v, want it as before", s)
 			}
 			if n := len(p.running()); n != 1 || p.job() != "job" {
@@ -52,7 +54,7 @@ func TestStatusDoesNotWaitForTheScrapesThatAReloadWaitsFor(t *testing.T) {
 		w.answer(func(rw http.ResponseWriter, _ *http.Request) { io.WriteString(rw, "a 1\n") })
 		close(answer)
 		<-reloaded
-		if s := w.m.Pools()[0]; len(s.Targets) != 1 || s.Targets[0].Interval != 30*time.Second || s.Targets[0].Health != HealthUp {
+		if s := w.m.Pools()[0]; len(s.Targets) != 1 || s.Targets[0].Interval != "30s" || s.Targets[0].Health != HealthUp {
 			t.Errorf("after the reload the status is %+v", s)
 		}
 	})
@@ -151,6 +153,18 @@ func TestFailureLogThatCannotBeOpenedFailsTheReload(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		if n := len(w.of(seriesA)); n == 0 {
 			t.Error("the job does not run on")
+		}
+	})
+}
+
+func TestStatusHasIntervalAndTimeoutAsTheLabelsHaveThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job("job", nil))
+		defer w.end()
+		w.discover("job", model.LabelSet{"__address__": "t:1", "__scrape_interval__": "60000ms", "__scrape_timeout__": "1000ms"})
+		s := w.m.Pools()[0].Targets
+		if len(s) != 1 || s[0].Interval != "60000ms" || s[0].Timeout != "1000ms" {
+			t.Errorf("the targets are %+v", s)
 		}
 	})
 }

@@ -49,10 +49,10 @@ const (
 		"lastScrapeDuration":0,"health":"unknown","scrapeInterval":"1m","scrapeTimeout":"10s"}`
 	alphaActive = `{"discoveredLabels":{"__address__":"localhost:8080","job":"alpha"},"labels":{"instance":"localhost:8080","job":"alpha"},"scrapePool":"alpha",
 		"scrapeUrl":"http://localhost:8080/metrics","globalUrl":"http://agent.example:8080/metrics","lastError":"","lastScrape":"2026-02-03T04:05:06.789Z",
-		"lastScrapeDuration":0.25,"health":"up","scrapeInterval":"15s","scrapeTimeout":"10s"},
+		"lastScrapeDuration":0.25,"health":"up","scrapeInterval":"15s","scrapeTimeout":"10000ms"},
 		{"discoveredLabels":{"__address__":"<a>:2"},"labels":{"instance":"<a>:2","job":"alpha"},"scrapePool":"alpha",
 		"scrapeUrl":"http://a:2/metrics","globalUrl":"http://a:2/metrics","lastError":"connection refused","lastScrape":"2026-02-03T04:05:06.789Z",
-		"lastScrapeDuration":0,"health":"down","scrapeInterval":"15s","scrapeTimeout":"10s"}`
+		"lastScrapeDuration":0,"health":"down","scrapeInterval":"15s","scrapeTimeout":"10000ms"}`
 	alphaDropped = `{"discoveredLabels":{"__address__":"gone:1"},"scrapePool":"alpha"}`
 )
 

@@ -47,18 +47,18 @@ func options(t testing.TB, c *calls) Options {
 	pools := []scrape.PoolStatus{
 		{Job: "beta", Dropped: slices.Values([]labels.Labels(nil)), Targets: []scrape.TargetStatus{{
 			Discovered: func() labels.Labels { return labels.FromStrings("__address__", "b:1") }, Labels: labels.FromStrings("instance", "b:1", "job", "beta"),
-			URL: "http://b:1/metrics", Health: "unknown", Interval: time.Minute, Timeout: 10 * time.Second,
+			URL: "http://b:1/metrics", Health: "unknown", Interval: "1m", Timeout: "10s",
 		}}},
 		{Job: "alpha", DroppedCount: 3, Dropped: slices.Values([]labels.Labels{labels.FromStrings("__address__", "gone:1")}), Targets: []scrape.TargetStatus{
 			{
 				Discovered: func() labels.Labels { return labels.FromStrings("__address__", "localhost:8080", "job", "alpha") }, Labels: labels.FromStrings("instance", "localhost:8080", "job", "alpha"),
 				URL: "http://localhost:8080/metrics", Health: scrape.HealthUp, LastScrape: lastScrape, LastDuration: 250 * time.Millisecond,
-				Interval: 15 * time.Second, Timeout: 10 * time.Second,
+				Interval: "15s", Timeout: "10000ms",
 			},
 			{
 				Discovered: func() labels.Labels { return labels.FromStrings("__address__", "<a>:2") }, Labels: labels.FromStrings("instance", "<a>:2", "job", "alpha"),
 				URL: "http://a:2/metrics", Health: "down", LastError: "connection refused", LastScrape: lastScrape,
-				Interval: 15 * time.Second, Timeout: 10 * time.Second,
+				Interval: "15s", Timeout: "10000ms",
 			},
 		}},
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"promagent/scrape"
@@ -95,7 +94,7 @@ func (s *Server) targets(r *http.Request) (any, *apiError) {
 				out.active = append(out.active, activeTarget{
 					DiscoveredLabels: t.Discovered(), Labels: t.Labels, ScrapePool: p.Job, ScrapeURL: t.URL, GlobalURL: s.globalURL(t.URL),
 					LastError: t.LastError, LastScrape: t.LastScrape, LastScrapeDuration: t.LastDuration.Seconds(), Health: string(t.Health),
-					ScrapeInterval: model.Duration(t.Interval).String(), ScrapeTimeout: model.Duration(t.Timeout).String(),
+					ScrapeInterval: t.Interval, ScrapeTimeout: t.Timeout,
 				})
 			}
 		}

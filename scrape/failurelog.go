@@ -7,9 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/prometheus/common/promslog"
 )
 
-// failureLog is a job's scrape_failure_log_file: a JSON line per failed fetch.
+// failureLog is a job's scrape_failure_log_file: a JSON line per failed fetch,
+// as Prometheus writes them.
 type failureLog struct {
 	log *slog.Logger
 
@@ -47,7 +50,9 @@ func newFailureLog(file *os.File) *failureLog {
 		return nil
 	}
 	l := &failureLog{file: file}
-	l.log = slog.New(slog.NewJSONHandler(l, nil))
+	format := promslog.NewFormat()
+	_ = format.Set("json") // which it knows
+	l.log = promslog.New(&promslog.Config{Format: format, Writer: l})
 	return l
 }
 

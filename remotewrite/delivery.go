@@ -2,6 +2,7 @@ package remotewrite
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -24,6 +25,8 @@ type delivery struct {
 	log     *slog.Logger
 	v2      bool
 	began   time.Time
+
+	metadata iter.Seq[Metadata] // nil: none is sent
 
 	client atomic.Pointer[Client]
 	cfg    atomic.Pointer[Config] // queue sizes and limits may change while it runs
@@ -153,7 +156,7 @@ func (d *delivery) Run(ctx context.Context) {
 	case !cfg.Metadata.Send:
 	case d.v2: // a default, so that no warning is due
 		d.log.Info("'metadata_config.send' is ignored when using Remote Write 2.0; metadata is sent with the samples")
-	default:
+	case d.metadata != nil:
 		background.Go(func() { d.sendMetadata(ctx) })
 	}
 	for _, e := range d.all() {

@@ -301,6 +301,14 @@ func TestMetadataIsSentWith1xAlone(t *testing.T) {
 		t.Run(message, func(t *testing.T) {
 			l := openLog(t, t.TempDir())
 			b := testTarget("a", 21)
+			l.metadata = func(yield func(Metadata) bool) {
+				for i := range 14 { // two targets say the same
+					if !yield(Metadata{Family: fmt.Sprintf("m%d", i%7), Type: "counter", Help: "Some.", Unit: "bytes"}) {
+						return
+					}
+				}
+				_ = yield(Metadata{Family: "m0", Type: "unknown", Help: "Another."}) && yield(Metadata{Family: "without_series", Type: "gauge"})
+			}
 			var failed atomic.Bool
 			r := newReceiver(t, func(_ http.ResponseWriter, r *request) int {
 				if len(r.metadata) > 0 && r.samples > 0 {
@@ -331,6 +339,9 @@ func TestMetadataIsSentWith1xAlone(t *testing.T) {
 			}
 			for i := range 7 {
 				entry := fmt.Sprintf("m%d COUNTER Some. bytes", i)
+				r.wait(entry, func() bool { return slices.Contains(r.metadata, entry) })
+			}
+			for _, entry := range []string{"m0 UNKNOWN Another. ", "without_series GAUGE  "} {
 				r.wait(entry, func() bool { return slices.Contains(r.metadata, entry) })
 			}
 			m.stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"slices"
@@ -26,7 +27,8 @@ type Options struct {
 	Registerer    prometheus.Registerer // nil: none
 	Logger        *slog.Logger          // nil: nothing is logged
 	UserAgent     string
-	FlushDeadline time.Duration // bound on the flush at shutdown
+	FlushDeadline time.Duration      // bound on the flush at shutdown
+	Metadata      iter.Seq[Metadata] // of all targets, for 1.x; nil: none is sent
 }
 
 // Manager runs an endpoint per remote_write block.
@@ -268,6 +270,7 @@ func (m *Manager) runRemote(ctx context.Context, r *remote) {
 	m.shown.add(metrics)
 	defer m.shown.remove(metrics)
 	d := newDelivery(made, m.store, r.cursor, metrics, m.o.Logger)
+	d.metadata = m.o.Metadata
 	m.mu.Lock()
 	r.delivery = d
 	m.mu.Unlock()

@@ -4,14 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/klauspost/compress/snappy"
 	"github.com/prometheus/prometheus/prompb"
-
-	"promagent/template"
 )
 
 // metadataTypes are the types as 1.x numbers them.
@@ -21,29 +21,25 @@ var metadataTypes = map[string]prompb.MetricMetadata_MetricType{
 	"info": prompb.MetricMetadata_INFO, "stateset": prompb.MetricMetadata_STATESET,
 }
 
+// Metadata is what a target says of a metric family.
+type Metadata struct{ Family, Type, Help, Unit string }
+
 // metadataRequests returns the 1.x requests, not compressed, that carry the
-// metadata of the schemas: each family with one type, help and unit once, at
+// metadata of the targets: each family with one type, help and unit once, at
 // most perRequest in a request; counts are how many each holds.
-func metadataRequests(schemas []*template.Schema, perRequest int) (requests [][]byte, counts []int, err error) {
-	type family struct{ name, typ, help, unit string }
-	seen := map[family]bool{}
-	var all []family
-	for _, s := range schemas {
-		f := family{s.Family, s.Type, s.Help, s.Unit}
-		if s.Family == "" || seen[f] {
-			continue
-		}
+func metadataRequests(of iter.Seq[Metadata], perRequest int) (requests [][]byte, counts []int, err error) {
+	seen := map[Metadata]bool{}
+	for f := range of {
 		seen[f] = true
-		all = append(all, f)
 	}
-	slices.SortFunc(all, func(a, b family) int {
-		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.typ, b.typ), strings.Compare(a.help, b.help), strings.Compare(a.unit, b.unit))
+	all := slices.SortedFunc(maps.Keys(seen), func(a, b Metadata) int {
+		return cmp.Or(strings.Compare(a.Family, b.Family), strings.Compare(a.Type, b.Type), strings.Compare(a.Help, b.Help), strings.Compare(a.Unit, b.Unit))
 	})
 	for part := range slices.Chunk(all, max(perRequest, 1)) {
 		var req prompb.WriteRequest
 		for _, f := range part {
 			req.Metadata = append(req.Metadata, prompb.MetricMetadata{
-				MetricFamilyName: f.name, Type: metadataTypes[f.typ], Help: f.help, Unit: f.unit,
+				MetricFamilyName: f.Family, Type: metadataTypes[f.Type], Help: f.Help, Unit: f.Unit,
 			})
 		}
 		b, err := req.Marshal()
@@ -55,7 +51,7 @@ func metadataRequests(schemas []*template.Schema, perRequest int) (requests [][]
 	return requests, counts, nil
 }
 
-// sendMetadata sends the metadata of all live series every interval, in 1.x
+// sendMetadata sends the metadata of all targets every interval, in 1.x
 // messages of their own, until ctx ends.
 func (d *delivery) sendMetadata(ctx context.Context) {
 	interval := d.cfg.Load().Metadata.SendInterval
@@ -70,7 +66,7 @@ func (d *delivery) sendMetadata(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		requests, counts, err := metadataRequests(template.Live(), d.cfg.Load().Metadata.MaxSamplesPerSend)
+		requests, counts, err := metadataRequests(d.metadata, d.cfg.Load().Metadata.MaxSamplesPerSend)
 		if err != nil {
 			d.complain("Metadata cannot be encoded", err)
 			continue

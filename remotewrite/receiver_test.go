@@ -3,6 +3,7 @@ package remotewrite
 import (
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"math"
 	"net/http"
@@ -283,6 +284,8 @@ type testLog struct {
 	count int
 	clock int64 // ms
 	noise bool  // values take all of their 8 bytes
+
+	metadata iter.Seq[Metadata] // of the targets
 }
 
 func openLog(t testing.TB, dir string) *testLog {
@@ -374,7 +377,7 @@ func startManager(l *testLog, flush time.Duration, cfgs ...Config) *testManager 
 	l.t.Helper()
 	m := &testManager{t: l.t, registry: prometheus.NewRegistry()}
 	var err error
-	m.Manager, err = NewManager(l.store, Options{Registerer: m.registry, UserAgent: "Prometheus/3.14.0", FlushDeadline: flush})
+	m.Manager, err = NewManager(l.store, Options{Registerer: m.registry, UserAgent: "Prometheus/3.14.0", FlushDeadline: flush, Metadata: l.metadata})
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -119,6 +119,20 @@ func (f *families) list() []Metadata {
 	return all
 }
 
+// Metadata yields what each target says of each of its families, of those
+// without series, too. Families of several targets come several times.
+func (m *Manager) Metadata(yield func(Metadata) bool) {
+	for _, p := range m.all() {
+		for _, l := range p.running() {
+			for _, md := range l.memory.meta.list() {
+				if !yield(md) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // size is the number of families and the bytes of their texts.
 func (f *families) size() (n, bytes int) {
 	f.mu.Lock()

@@ -31,7 +31,7 @@ scrape_configs:
 
 func answerSome(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", textType)
-	io.WriteString(w, "# HELP a Some.\n# TYPE a gauge\na 1\n")
+	io.WriteString(w, "# HELP a Some.\n# TYPE a gauge\na 1\n# HELP empty No series.\n# TYPE empty counter\n# TYPE alone gauge\n# HELP hint Of unknown type.\n")
 }
 
 // metricsOf are the series of scraping in a registry, with the values that do not go by the clock.
@@ -71,7 +71,8 @@ func metricsOf(t *testing.T, r prometheus.Gatherer) (out []string) {
 	return out
 }
 
-func prometheusMetrics(t *testing.T) (out []string) {
+// prometheusMetrics are the metrics and the targets' metadata.
+func prometheusMetrics(t *testing.T) (out, metadata []string) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newPipeNet(http.HandlerFunc(answerSome))
 		defer n.shut()
@@ -96,15 +97,18 @@ func prometheusMetrics(t *testing.T) (out []string) {
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
 		out = metricsOf(t, r)
+		for _, md := range m.TargetsActive()["some"][0].ListMetadata() {
+			metadata = append(metadata, fmt.Sprintf("%s %s %q %q", md.MetricFamily, md.Type, md.Help, md.Unit))
+		}
 		m.Stop()
 		store.close(t)
 	})
-	return out
+	return out, metadata
 }
 
-func TestMetricsOfScrapingAreThoseOfPrometheus(t *testing.T) {
-	want := prometheusMetrics(t)
-	var got []string
+func TestMetricsAndMetadataOfScrapingAreThoseOfPrometheus(t *testing.T) {
+	want, wantMetadata := prometheusMetrics(t)
+	var got, metadata []string
 	synctest.Test(t, func(t *testing.T) {
 		r := prometheus.NewRegistry()
 		cfg, err := promconfig.Load(twoJobs, nil)
@@ -123,7 +127,16 @@ func TestMetricsOfScrapingAreThoseOfPrometheus(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
 		got = metricsOf(t, r)
+		w.m.Metadata(func(md Metadata) bool {
+			metadata = append(metadata, fmt.Sprintf("%s %s %q %q", md.Family, md.Type, md.Help, md.Unit))
+			return true
+		})
 	})
+	slices.Sort(metadata)
+	slices.Sort(wantMetadata)
+	if len(wantMetadata) != 4 || !slices.Equal(metadata, wantMetadata) {
+		t.Errorf("metadata: got %q, want %q", metadata, wantMetadata)
+	}
 	for _, s := range want {
 		if !slices.Contains(got, s) {
 			t.Errorf("missing: %s", s)

@@ -77,17 +77,3 @@ func Intern(s Schema) *Schema {
 	}, key)
 	return c
 }
-
-// Live returns the schemas in use now, in no order. Remote write 1.x takes
-// the metadata that it sends from here.
-func Live() []*Schema {
-	interned.Lock()
-	defer interned.Unlock()
-	all := make([]*Schema, 0, len(interned.byKey))
-	for _, w := range interned.byKey {
-		if s := w.Value(); s != nil {
-			all = append(all, s)
-		}
-	}
-	return all
-}

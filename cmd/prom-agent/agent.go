@@ -111,6 +111,9 @@ func (a *agent) build(registry *prometheus.Registry, first *config.Config, sum s
 	}
 	if a.sender, err = remotewrite.NewManager(a.store, remotewrite.Options{
 		Registerer: registry, Logger: logger.With("component", "remote"), UserAgent: userAgent(), FlushDeadline: time.Duration(f.flushDeadline),
+		Metadata: func(yield func(remotewrite.Metadata) bool) {
+			a.scraper.Metadata(func(m scrape.Metadata) bool { return yield(remotewrite.Metadata(m)) })
+		},
 	}); err != nil {
 		return err
 	}

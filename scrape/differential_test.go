@@ -571,8 +571,9 @@ func randomAnswers(r *rand.Rand, n int, timestamps, limited bool) []answer {
 		}
 		if hostile && r.IntN(10) == 0 {
 			bad := []string{"m1{x=\"\xff\"} 1", `{"a.b",x="1"} 1`, `m1 one`, `{x="1"} 1`}
-			if !limited { // Prometheus looks at it only while samples are within the limit
-				bad = append(bad, `m1{x="1",x="2"} 1`)
+			bad = append(bad, `m1{x="1",x="2"} 1`)
+			if typ != openMetrics {
+				bad = append(bad, `m1{x="1",x="2"} 1 32503680000000`) // too far ahead
 			}
 			at := r.IntN(len(a.lines) + 1)
 			a.lines = slices.Insert(a.lines, at, exposed{text: bad[r.IntN(len(bad))]})

@@ -103,6 +103,7 @@ type counts struct {
 var (
 	errSampleLimit = errors.New("sample limit exceeded")
 	errBodyLimit   = errors.New("body size limit exceeded")
+	errAmbiguous   = errors.New("not unique: invalid sample")
 )
 
 // labelLimitError is a series that has too much of something.
@@ -234,7 +235,13 @@ func (rd *reader) line(lines *expfmt.Lines, raw []byte) (done bool, err error) {
 		h := maphash.Bytes(seed, e.Series)
 		slot, ok := rd.m.script.find(h)
 		if !ok {
-			if slot, err = rd.learn(h); err != nil {
+			slot, err = rd.learn(h)
+			switch {
+			case errors.Is(err, errAmbiguous) && rd.refusedBefore(&e):
+				rd.c.scraped++
+				rd.c.kept++
+				return false, nil
+			case err != nil:
 				rd.c.scraped++
 				return false, err
 			}
@@ -324,7 +331,7 @@ func (rd *reader) finalLabels(exposed labels.Labels) (final labels.Labels, ok bo
 		return final, false, err
 	}
 	if name, dup := final.HasDuplicateLabelNames(); dup { // relabelling may have taken them away
-		return final, false, fmt.Errorf("label name %q is not unique: invalid sample", name)
+		return final, false, fmt.Errorf("label name %q is %w", name, errAmbiguous)
 	}
 	return final, true, nil
 }
@@ -384,6 +391,19 @@ func (rd *reader) sample(slot uint32, v float64, hasTime bool, t int64) bool {
 // series' newest one: a sample may come late, within the window, but not twice.
 func tooLate(t, last, window int64) bool {
 	return t == last || t < last && uint64(last-t) >= uint64(window) // the difference may have 64 bits
+}
+
+// refusedBefore says whether a sample whose labels are ambiguous is refused for another reason
+// that Prometheus looks at first: then it does not fail the scrape.
+func (rd *reader) refusedBefore(e *expfmt.Entry) bool {
+	if rd.beyondLimit() {
+		return true
+	}
+	if e.HasTime && rd.r.cfg.HonorTimestamps && e.Time > rd.t+maxAhead {
+		rd.c.outOfBounds++
+		return true
+	}
+	return false
 }
 
 // beyondLimit says whether this sample is one too many: it fails the scrape,

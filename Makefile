@@ -34,9 +34,9 @@ unit:
 race:
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on $$($(GO) list ./... | grep -v /test/e2e)
 
-# Every service discovery compiled in: the whole of Prometheus's config testdata.
+# Every service discovery compiled in: the whole of Prometheus's config testdata, and the requests of the discoveries.
 config-all-sd:
-	$(GO) test -tags all_sd ./config
+	$(GO) test -tags all_sd ./config ./discovery
 
 setup:
 	test/setup

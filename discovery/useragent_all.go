@@ -2,9 +2,7 @@
 
 package discovery
 
-import (
-	_ "unsafe" // for go:linkname
-)
+import _ "unsafe" // for go:linkname
 
 // These discoveries make their User-Agent when the program starts, before it
 // knows its version, and have no option for it. So their variables are set.

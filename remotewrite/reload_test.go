@@ -70,6 +70,9 @@ func TestCommitOfRemotesAppliesThoughTheirFilesHaveVanished(t *testing.T) {
 			if s := m.Status()[0]; s.Name != cfg.RemoteName {
 				t.Errorf("the remote is %q, want %q", s.Name, cfg.RemoteName)
 			}
+			if same := endpoints(m)[0].client.Load() != prepared.blocks[0].client; same != (name == "one that is the same as it was") {
+				t.Errorf("it is sent to with the client that it had: %v", same)
+			}
 			l.scrape(testTarget("a", 5))
 			if err := os.Rename(moved, ca); err != nil {
 				t.Fatal(err)

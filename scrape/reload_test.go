@@ -106,7 +106,7 @@ func TestCommitOfJobsAppliesThoughTheirFilesHaveVanished(t *testing.T) {
 	address := model.LabelValue(strings.TrimPrefix(overTCP.URL, "https://"))
 	with := func(samples int) []JobConfig {
 		change := func(c *JobConfig) {
-			c.Scheme, c.Interval, c.Timeout, c.SampleLimit = "https", 20*time.Millisecond, 20*time.Millisecond, samples
+			c.Scheme, c.Interval, c.Timeout, c.SampleLimit = "https", 100*time.Millisecond, 100*time.Millisecond, samples
 			c.HTTP = commonconfig.DefaultHTTPClientConfig
 			c.HTTP.TLSConfig.CAFile = ca
 		}

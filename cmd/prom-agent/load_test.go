@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -159,8 +160,14 @@ func TestConfigThatOneStageRefusesChangesNoStage(t *testing.T) {
 			}
 			cfg := l.config("second", "error")
 			spoil(cfg)
-			if _, err := l.load(cfg); err == nil {
-				t.Error("it is not refused")
+			goroutines := runtime.NumGoroutine()
+			for range 20 {
+				if _, err := l.load(cfg); err == nil {
+					t.Error("it is not refused")
+				}
+			}
+			if n := runtime.NumGoroutine(); n > goroutines+5 {
+				t.Errorf("%d goroutines after 20 configs that were refused, %d before", n, goroutines)
 			}
 			if got := l.state(); got != stateWith("first") {
 				t.Errorf("after a config that was refused it is %s", got)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.yaml.in/yaml/v2"
@@ -98,4 +99,25 @@ func TestConnectionsAreClosedWhenNobodyWatches(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestClusterThatNobodyEverUsesIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cfg SDConfig
+		if err := yaml.UnmarshalStrict([]byte("role: pod\napi_server: https://127.0.0.1:1\n"), &cfg); err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t)
+		synctest.Wait()
+		if _, err := w.Discoverer(&cfg, silent()); err != nil { // and never run
+			t.Fatal(err)
+		}
+		time.Sleep(linger + time.Second)
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if n := len(w.all); n > 0 {
+			t.Errorf("%d clusters are kept", n)
+		}
+	})
 }

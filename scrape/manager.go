@@ -118,13 +118,15 @@ type LeftOut struct {
 func Check(jobs []JobConfig) (leftOut []LeftOut, err error) {
 	for i := range jobs {
 		c := &jobs[i]
-		if c.FailureLogFile != "" {
-			if err := checkFailureLog(c.FailureLogFile); err != nil {
-				return nil, fmt.Errorf("job %q: %w", c.Job, err)
-			}
-		}
 		if _, err := prepare(c, "", nil); err != nil {
 			leftOut = append(leftOut, LeftOut{c.Job, err})
+			continue
+		}
+		if c.FailureLogFile == "" {
+			continue
+		}
+		if err := checkFailureLog(c.FailureLogFile); err != nil {
+			return nil, fmt.Errorf("job %q: %w", c.Job, err)
 		}
 	}
 	return leftOut, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -187,6 +189,9 @@ func TestCommitGoesOnInTheFailureLogsThatPrepareHasOpened(t *testing.T) {
 			t.Errorf("job %s does not run", name)
 		}
 	}
+	for _, p := range m.all() {
+		p.closing.Wait() // old logs, which no scrape needs any more
+	}
 	if n := openIn(t, dir); n != 3 {
 		t.Errorf("%d failure logs are open, want one for each job", n)
 	}
@@ -272,6 +277,46 @@ func TestJobsPreparedTogetherAreThoseOfTheLastCommit(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Of jobs that are committed from several goroutines one set is in force.
+func TestJobsCommittedAtTheSameTimeAreOneSet(t *testing.T) {
+	dir := t.TempDir()
+	m, _ := managed(t)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for n := range 20 {
+				c, err := m.Prepare(Config{Jobs: []JobConfig{
+					job("all", func(c *JobConfig) { c.FailureLogFile, c.SampleLimit = filepath.Join(dir, "all"), i%2 }),
+					job(fmt.Sprint("own ", i), func(c *JobConfig) { c.FailureLogFile = filepath.Join(dir, "own") }),
+				}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n%3 == 0 {
+					c.Drop()
+				} else {
+					c.Commit()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(m.all()); n != 2 || runsWith(m, "all") == nil {
+		t.Errorf("%d jobs run, want 2", n)
+	}
+	for _, p := range m.all() {
+		p.closing.Wait() // old logs, which no scrape needs any more
+	}
+	if n := openIn(t, dir); n != 2 {
+		t.Errorf("%d failure logs are open, want 2", n)
+	}
+	m.stop()
+	if n := openIn(t, dir); n != 0 {
+		t.Errorf("%d failure logs are open after the end", n)
 	}
 }
 

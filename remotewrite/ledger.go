@@ -180,6 +180,15 @@ func (l *ledger) open(s Span) {
 	l.trim()
 }
 
+// end moves the end of the open span that begins where s does to that of s.
+func (l *ledger) end(s Span) {
+	for i := range l.spans {
+		if l.spans[i].Start == s.Start {
+			l.spans[i].End = s.End
+		}
+	}
+}
+
 // last is the span that is being read.
 func (l *ledger) last() *Span { return &l.spans[len(l.spans)-1] }
 

@@ -189,11 +189,17 @@ func (w *walk) again() (lost, error) {
 		p = next
 	}
 	w.rest = w.rest[1:]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(entries); n > 0 && before(sp.End, entries[n-1].End()) {
+		// 0.1.0 (72d730c) wrote so where the segment ends. Who reads on from
+		// within a frame finds no frame.
+		sp.End = entries[n-1].End()
+		w.led.end(sp)
+	}
 	w.span, w.read = sp, len(entries)
 	w.steps = steps(sp.Kind, entries)
 
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	if w.led.reader.Before(sp.begin()) {
 		w.led.moveTo(sp.begin())
 		return w.arrive(sp.Before, entries), nil
@@ -407,15 +413,14 @@ func (w *walk) alike() int {
 
 // end is where the first n entries that are ahead end, in their segment.
 func (w *walk) end(n int) wal.Pos {
-	last := w.ahead[n-1].Pos
+	last := w.ahead[n-1]
 	switch {
-	case n < len(w.ahead) && w.ahead[n].Pos.Segment == last.Segment:
+	case n < len(w.ahead) && w.ahead[n].Pos.Segment == last.Pos.Segment:
 		return w.ahead[n].Pos
-	case n == len(w.ahead) && w.next.Segment == last.Segment:
+	case n == len(w.ahead) && w.next.Segment == last.Pos.Segment:
 		return w.next
 	}
-	last.Offset++
-	return last
+	return last.End()
 }
 
 // take makes the first n entries ahead the next steps of the span.

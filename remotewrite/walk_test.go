@@ -83,3 +83,55 @@ func TestRunInPlaceOfAPlannedWindowEndsWithItsSegment(t *testing.T) {
 		t.Errorf("open spans %v, %d samples passed, want one and %d", led.spans, led.passed, log.count)
 	}
 }
+
+// The log's segments but the newest are ended and whole. What a walk asks of
+// it at their ends must not look like damage, also where it goes on from the
+// state of a release whose spans end within their last frame.
+func TestTheEndOfASegmentIsNoDamage(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	l.clock -= time.Hour.Milliseconds()
+	block := testTarget("a", 3)
+	for range 5 {
+		l.scrape(block)
+	}
+	l = l.reopened(dir)
+	es, _, err := l.store.Entries(nil, wal.Pos{}, 100)
+	if err != nil || len(es) != 5 {
+		t.Fatalf("%d entries, %v", len(es), err)
+	}
+	at, before := oldest(l.store)
+	all := Span{Kind: Window, Start: at, End: es[4].End(), Before: before}
+	within := all
+	within.End = es[4].Pos
+	within.End.Offset++
+	for name, s := range map[string]State{
+		"a window that is opened":    beginningAt(at, before, &Config{}),
+		"a window that is gone on":   {Spans: []Span{all}, Ats: []At{all.begin()}, Reader: all.begin()},
+		"one that ends in its frame": {Spans: []Span{within}, Ats: []At{within.begin()}, Reader: within.begin()},
+	} {
+		led := newLedger(s, limits{batch: 1000, deadline: time.Hour}, time.Now())
+		w := newWalk(l.store, led, &sync.Mutex{})
+		n := 0
+		for {
+			st, v, gone, err := w.advance(time.Now().UnixMilli())
+			if err != nil || gone.samples > 0 {
+				t.Fatalf("%s: %d samples lost, %v", name, gone.samples, err)
+			}
+			if v != stepped {
+				break
+			}
+			n += len(st.entries)
+			w.leave(st)
+		}
+		if n != 5 || led.passed != uint64(l.count) {
+			t.Errorf("%s: %d entries, %d samples passed", name, n, led.passed)
+		}
+		if end := led.last().End; led.last().Kind != Window || end != es[4].End() {
+			t.Errorf("%s: the last span is %+v, and the segment ends at %v", name, *led.last(), es[4].End())
+		}
+	}
+	if n := l.store.Log().Stats().Corruptions; n != 0 {
+		t.Errorf("%d places are counted as damaged", n)
+	}
+}

@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := $(shell $(GO) env GOFLAGS) -trimpath
 LDFLAGS  := -s -w -X main.own=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH)
 
-.PHONY: build run test unit race config-all-sd e2e e2e-cluster e2e-agent fresh fuzz lint soak bench setup clean
+.PHONY: build run test unit race config-all-sd e2e e2e-cluster e2e-agent fresh fuzz lint soak rollback release-testdata bench setup clean
 
 build:
 	$(GO) build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o prom-agent ./cmd/prom-agent
@@ -25,6 +25,7 @@ test: lint race config-all-sd e2e
 lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted'; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags rollback ./cmd/prom-agent
 	$(GO) mod tidy -diff
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run
 
@@ -76,6 +77,18 @@ soak:
 	PROMAGENT_MODEL_RUNS=$(RUNS) $(GO) test -timeout 0 -count=1 -run EverySampleIsDelivered ./remotewrite
 	PROMAGENT_BACKLOG_HOURS=30 $(GO) test -timeout 0 -count=1 -v -run BacklogOfHours ./cmd/prom-agent
 	PROMAGENT_CRASH_ROUNDS=$(KILLS) $(GO) test -timeout 0 -count=1 -v -run KillsAtRandom ./cmd/prom-agent
+
+# An earlier release on what this one writes: its binary is built from the
+# history, which takes some minutes the first time.
+EARLIER ?= 72d730c
+rollback:
+	earlier=$$(test/earlier $(EARLIER)) && PROM_AGENT_EARLIER=$$earlier $(GO) test -tags rollback -count=1 -v -run Earlier ./cmd/prom-agent
+
+# The directory that a release leaves, for testdata, where it stays.
+release-testdata:
+	folder=$(CURDIR)/cmd/prom-agent/testdata/releases/$$(git show $(EARLIER):VERSION)-$$(git rev-parse --short=7 $(EARLIER)) && \
+		earlier=$$(test/earlier $(EARLIER)) && mkdir $$folder && \
+		PROM_AGENT_EARLIER=$$earlier PROM_AGENT_KEEP=$$folder $(GO) test -tags rollback -count=1 -v -run KeepADirectory ./cmd/prom-agent
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./template ./scrape/... ./wal/... ./remotewrite/...

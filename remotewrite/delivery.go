@@ -2,6 +2,7 @@ package remotewrite
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"log/slog"
 	"slices"
@@ -104,19 +105,21 @@ func (d *delivery) main() *Endpoint {
 
 // stored is where the delivery goes on.
 func (d *delivery) stored() Progress {
-	if _, b, ok := d.cursor.Load(); ok {
-		var p Progress
-		err := p.Decode(b)
-		if err == nil {
-			return p
-		}
-		where := "end"
-		if d.cfg.Load().FromOldest {
-			where = "oldest record"
-		}
-		d.log.Error("The stored position cannot be read; delivery begins at the log's "+where, "err", err)
+	cfg := d.cfg.Load()
+	low, b, ok := d.cursor.Load()
+	if !ok {
+		return Progress{{State: beginning(d.store, cfg)}}
 	}
-	return Progress{{State: beginning(d.store, d.cfg.Load())}}
+	var p Progress
+	err := p.Decode(b)
+	if err == nil {
+		return p
+	}
+	at, before, rerr := from(d.store, low)
+	s := beginningAt(at, before, cfg)
+	d.log.Error("The stored position cannot be read; perhaps a later release has written it. All from the lowest place on that the remote still needs is sent, some of it again",
+		"from", at.String(), "samples", d.store.Total()-min(before, d.store.Total()), "err", errors.Join(err, rerr))
+	return Progress{{State: s}}
 }
 
 // begin makes the endpoints of what is stored. Until then none knows where it is.

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	promrelabel "github.com/prometheus/prometheus/model/relabel"
+
+	"promagent/wal"
 )
 
 // lost is what a remote's metrics say is lost for the reason.
@@ -116,15 +118,44 @@ func TestWhatCannotBeReadIsCountedAndTheRestArrives(t *testing.T) {
 	}
 }
 
-func TestAPositionThatCannotBeReadBeginsAtTheEnd(t *testing.T) {
-	l := openLog(t, t.TempDir())
+// Where a remote is may be told in a way that only a later release knows. Its
+// cursor says even so what it does not need any more.
+func TestAStateThatCannotBeReadRepeatsFromTheCursorsPositionOn(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
 	r := newReceiver(t, nil)
 	cfg := remoteConfig(t, r.srv.URL)
 	a := testTarget("a", 10)
 	l.scrape(a)
-	clear(l.want)
+	l = l.reopened(dir)
+	l.scrape(a)
+	clear(l.want) // so far the remote has everything
+	end := l.store.End()
+	l.scrape(a)
+	l.scrape(a)
 	c := l.store.Log().Cursor(cfg.Identity())
-	c.Set(l.store.End(), []byte("nonsense"))
+	c.Set(end, []byte("nonsense"))
+	m := startManager(l, patience, cfg)
+	l.scrape(a)
+	m.delivered()
+	r.mustHave(l.want)
+	if n := m.Status()[0].LostSamples; n != 0 {
+		t.Errorf("%d samples are counted as lost", n)
+	}
+}
+
+func TestAStateThatCannotBeReadOfAPlaceThatIsGoneBeginsAtTheNext(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	r := newReceiver(t, nil)
+	cfg := remoteConfig(t, r.srv.URL)
+	a := testTarget("a", 10)
+	l.scrape(a)
+	l = l.reopened(dir)
+	clear(l.want)
+	l.scrape(a)
+	c := l.store.Log().Cursor(cfg.Identity())
+	c.Set(wal.Pos{Segment: l.store.Log().Segment() - 1, Offset: 1 << 20}, []byte("nonsense"))
 	m := startManager(l, patience, cfg)
 	l.scrape(a)
 	m.delivered()

@@ -2,6 +2,7 @@ package remotewrite
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -260,6 +261,36 @@ func oldest(store *record.Store) (wal.Pos, uint64) {
 		if before, ok := store.Before(at.Segment); ok { // else it has just been deleted
 			return at, before
 		}
+	}
+}
+
+// from is the first place in the log that is not before low, and the samples
+// before it. With an error it is the beginning of low's segment.
+func from(store *record.Store, low wal.Pos) (at wal.Pos, passed uint64, err error) {
+	for {
+		at = store.Log().Next(low)
+		start := store.Log().Next(wal.Pos{Segment: at.Segment})
+		passed, ok := store.Before(start.Segment)
+		if !ok || start.Segment != at.Segment { // it has just been deleted
+			continue
+		}
+		within := uint64(0)
+		for p := start; p.Less(at); {
+			entries, next, err := store.Entries(nil, p, entriesAtOnce)
+			if err != nil {
+				return start, passed, fmt.Errorf("count samples of segment %d: %w", start.Segment, err)
+			}
+			for _, e := range entries {
+				if e.Pos.Less(at) {
+					within += uint64(e.Samples)
+				}
+			}
+			if next == p {
+				break
+			}
+			p = next
+		}
+		return at, passed + within, nil
 	}
 }
 

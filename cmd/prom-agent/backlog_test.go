@@ -30,9 +30,8 @@ const (
 	backlogInterval = 15 * time.Second
 )
 
-// writeBacklog fills a log with scrapes of so many hours, up to now: the values
-// are the numbers of the scrapes, from 1.
-func writeBacklog(t *testing.T, dir string, hours float64) (scrapes int) {
+// writeLog opens a log, has it filled, and closes it.
+func writeLog(t testing.TB, dir string, fill func(*record.Store)) {
 	t.Helper()
 	log, err := wal.Open(dir, wal.Options{SyncInterval: time.Second})
 	if err != nil {
@@ -41,7 +40,20 @@ func writeBacklog(t *testing.T, dir string, hours float64) (scrapes int) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- log.Run(ctx) }()
-	store := record.NewStore(log, record.Options{})
+	fill(record.NewStore(log, record.Options{}))
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writeBacklog fills a log with scrapes of so many hours, up to now: the values
+// are the numbers of the scrapes, from 1.
+func writeBacklog(t *testing.T, dir string, hours float64) (scrapes int) {
+	t.Helper()
 	var blocks []*template.Block
 	for target := range backlogTargets {
 		b := template.NewBuilder(labels.FromStrings("instance", fmt.Sprintf("host-%d:9100", target), "job", "backlog"))
@@ -53,25 +65,20 @@ func writeBacklog(t *testing.T, dir string, hours float64) (scrapes int) {
 	}
 	scrapes = int(hours * float64(time.Hour) / float64(backlogInterval))
 	first := time.Now().Add(-time.Duration(scrapes) * backlogInterval)
-	for n := 1; n <= scrapes; n++ {
-		for i, b := range blocks {
-			values := make([]float64, b.Len())
-			for j := range values {
-				values[j] = float64(n)
-			}
-			at := first.Add(time.Duration(n)*backlogInterval + time.Duration(i)*backlogInterval/backlogTargets)
-			if err := store.Append(&template.Batch{Time: at.UnixMilli(), Parts: []template.Part{{Block: b, Values: values}}}); err != nil {
-				t.Fatal(err)
+	writeLog(t, dir, func(store *record.Store) {
+		for n := 1; n <= scrapes; n++ {
+			for i, b := range blocks {
+				values := make([]float64, b.Len())
+				for j := range values {
+					values[j] = float64(n)
+				}
+				at := first.Add(time.Duration(n)*backlogInterval + time.Duration(i)*backlogInterval/backlogTargets)
+				if err := store.Append(&template.Batch{Time: at.UnixMilli(), Parts: []template.Part{{Block: b, Values: values}}}); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
-	if err := log.Close(); err != nil {
-		t.Fatal(err)
-	}
+	})
 	return scrapes
 }
 

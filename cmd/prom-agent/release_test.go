@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math"
 	"net/http"
@@ -11,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,11 +21,17 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/cespare/xxhash/v2"
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/snappy"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
+
+	"promagent/template"
+	"promagent/wal"
+	"promagent/wal/record"
 )
 
 // releaseRemotes are the remotes of the directories that one release leaves to
@@ -47,18 +56,17 @@ func newReleaseReceivers(t testing.TB) releaseReceivers {
 	return all
 }
 
-// config is that of an agent with these receivers and these jobs.
-func (rs releaseReceivers) config(jobs string) string {
+// config is that of an agent with these receivers and these jobs; start is
+// where a remote without a position begins.
+func (rs releaseReceivers) config(jobs, start string) string {
 	var b, own strings.Builder
 	fmt.Fprintf(&b, "global: {scrape_interval: 1s, scrape_timeout: 1s, external_labels: {cluster: edge-1}}\n%sremote_write:\n", jobs)
 	for _, r := range releaseRemotes {
 		fmt.Fprintf(&b, "- name: %s\n  url: %s\n  protobuf_message: %s\n  send_exemplars: true\n", r.name, rs[r.name].URL, r.message)
 		fmt.Fprintf(&b, "  queue_config: {batch_send_deadline: 100ms, min_backoff: 10ms, max_backoff: 100ms, max_samples_per_send: 25, max_shards: 4}\n")
-		if r.newestFirst {
-			fmt.Fprintf(&own, "prom_agent: {remotes: [{name: %s, newest_first: true}]}\n", r.name)
-		}
+		fmt.Fprintf(&own, "  - {name: %s, start: %s, newest_first: %v}\n", r.name, start, r.newestFirst)
 	}
-	return b.String() + own.String()
+	return b.String() + "prom_agent:\n  remotes:\n" + own.String()
 }
 
 // collector is a receiver that keeps what it takes, by series and in the order of arrival.
@@ -244,11 +252,12 @@ type drained struct {
 }
 
 // drain has a release deliver what is in a directory, and ends it when nothing
-// is left. It has no targets: nothing is added.
-func drain(t testing.TB, binary, data string) drained {
+// is left. It has no targets: nothing is added. A remote without a position
+// begins at start.
+func drain(t testing.TB, binary, data, start string) drained {
 	t.Helper()
 	rs := newReleaseReceivers(t)
-	a := startOn(t, binary, data, rs.config(""))
+	a := startOn(t, binary, data, rs.config("", start))
 	until(t, "everything is delivered", func() bool {
 		behind := a.behind()
 		return len(behind) == len(releaseRemotes) && !slices.ContainsFunc(behind, func(n uint64) bool { return n > 0 })
@@ -261,7 +270,7 @@ func drain(t testing.TB, binary, data string) drained {
 				_, reason, _ := strings.Cut(l, `reason="`)
 				reason, _, _ = strings.Cut(reason, `"`)
 				if n := l[strings.LastIndexByte(l, ' ')+1:]; n != "0" {
-					d.lost[r.name] += reason + " " + n
+					d.lost[r.name] = strings.TrimPrefix(d.lost[r.name]+", "+n+" "+reason, ", ")
 				}
 			}
 		}
@@ -355,7 +364,7 @@ func TestDirectoriesOfEarlierReleasesAreDeliveredWhole(t *testing.T) {
 			}
 			dump, _ := command(t, agentBinary, "wal", "inspect", data, "--dump")
 			wantSame(t, "dump", dump, readFile(t, filepath.Join(of, "dump.txt")))
-			d := drain(t, agentBinary, data)
+			d := drain(t, agentBinary, data, "end")
 			for _, r := range releaseRemotes {
 				wantSame(t, r.name, d.text[r.name], readFile(t, filepath.Join(of, r.name+".txt")))
 			}
@@ -367,5 +376,284 @@ func TestDirectoriesOfEarlierReleasesAreDeliveredWhole(t *testing.T) {
 				t.Errorf("after the delivery:\n%s", summary)
 			}
 		})
+	}
+}
+
+// frameAt finds the n-th frame of a kind, from 0, in a segment's bytes.
+func frameAt(t testing.TB, segment []byte, kind wal.Kind, n int) (header, body []byte) {
+	t.Helper()
+	for rest := segment[48:]; len(rest) >= 28; {
+		size := 28 + int(binary.LittleEndian.Uint32(rest))
+		if wal.Kind(rest[4]&0x0f) == kind {
+			if n == 0 {
+				return rest[:28], rest[28:size]
+			}
+			n--
+		}
+		rest = rest[size:]
+	}
+	t.Fatalf("no such frame of kind %d", kind)
+	return nil, nil
+}
+
+// checked makes a frame's checksums right.
+func checked(header, body []byte) {
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
+	binary.LittleEndian.PutUint32(header[20:], crc32.Checksum(body, castagnoli))
+	binary.LittleEndian.PutUint32(header[24:], crc32.Checksum(header[:24], castagnoli))
+}
+
+// delivery is what a remote got of testdata's directory of 0.1.0, and what it
+// is said to have lost.
+type delivery struct {
+	got  int
+	lost string
+}
+
+// Of the directory, whole: from each remote's position on.
+var wholeDelivery = map[string]delivery{"central": {467, ""}, "cloud": {1048, ""}, "newest": {467, ""}}
+
+// butCloud is the whole delivery, but for one remote.
+func butCloud(d delivery) map[string]delivery {
+	return map[string]delivery{"central": wholeDelivery["central"], "cloud": d, "newest": wholeDelivery["newest"]}
+}
+
+// laterFormats are what a later release might write that this one cannot read:
+// changes of the bytes of a file of testdata's directory of 0.1.0. What is left
+// arrives; the rest is counted, in samples where somebody knows how many, and
+// said by a line of the log.
+var laterFormats = []struct {
+	what, file string
+	change     func(t testing.TB, b []byte)
+	want       map[string]delivery
+	says       string
+}{
+	{"a segment of a newer format", "log/00000000000000000002.seg",
+		func(_ testing.TB, b []byte) { b[8]++ },
+		// Some of the samples that central and newest lose had come before the kill.
+		map[string]delivery{"central": {378, "137 retention"}, "cloud": {839, "209 retention"}, "newest": {378, "137 retention"}},
+		`level=ERROR .*Skipping a file of the log.*0002.seg.*written by a newer version: format 2, this one reads 1`},
+	{"the newest segment of a newer format", "log/00000000000000000003.seg",
+		func(_ testing.TB, b []byte) { b[8]++ },
+		// No later segment says how many samples it has.
+		map[string]delivery{"central": {89, ""}, "cloud": {670, ""}, "newest": {89, ""}},
+		`level=ERROR .*Skipping a file of the log.*0003.seg.*written by a newer version: format 2, this one reads 1`},
+	{"a record of a newer version", "log/00000000000000000003.seg",
+		func(t testing.TB, b []byte) {
+			header, body := frameAt(t, b, wal.Record, 9)
+			body[0]++
+			checked(header, body)
+		},
+		map[string]delivery{"central": {437, "30 corrupt"}, "cloud": {1018, "30 corrupt"}, "newest": {437, "30 corrupt"}},
+		`level=ERROR .*Records of the log cannot be read.*unknown version`},
+	{"a record with a flag that is not known", "log/00000000000000000001.seg",
+		func(t testing.TB, b []byte) {
+			header, body := frameAt(t, b, wal.Record, 9)
+			body[1] |= 0x40
+			checked(header, body)
+		},
+		butCloud(delivery{1013, "35 corrupt"}),
+		`level=ERROR .*Records of the log cannot be read.*record flags 0x40`},
+	{"a frame of a kind that is not known", "log/00000000000000000001.seg",
+		func(t testing.TB, b []byte) {
+			header, body := frameAt(t, b, wal.Record, 9)
+			header[4] += 2
+			checked(header, body)
+		},
+		butCloud(delivery{1013, "30 corrupt, 5 retention"}), // the frame itself, and what leans on it
+		`level=ERROR .*Records of the log cannot be read.*leans on one of another block`},
+	{"an anchor of a newer version", "log/00000000000000000001.seg",
+		func(t testing.TB, b []byte) {
+			header, body := frameAt(t, b, wal.Anchor, 4)
+			raw, err := s2.Decode(nil, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw[0]++
+			packed := s2.EncodeBetter(nil, raw)
+			if len(packed) != len(body) {
+				t.Fatalf("%d bytes became %d", len(body), len(packed))
+			}
+			copy(body, packed)
+			checked(header, body)
+		},
+		butCloud(delivery{1018, "30 corrupt"}),
+		`level=ERROR .*Records of the log cannot be read.*anchor of an unknown version`},
+	{"a position whose file is of a newer format", "log/cursors/" + cursorOf("cloud"),
+		func(_ testing.TB, b []byte) { b[8], b[4096+8] = b[8]+1, b[4096+8]+1 },
+		butCloud(delivery{0, ""}), // it is as a new remote: from start on
+		`level=ERROR .*A remote's position cannot be read; its file is kept aside.*written by a newer version: format 2`},
+	{laterState, "log/cursors/" + cursorOf("cloud"),
+		func(_ testing.TB, b []byte) {
+			for _, slot := range [][]byte{b[:4096], b[4096:]} {
+				size := int(binary.LittleEndian.Uint32(slot[20:]))
+				slot[24+1+len("name:cloud")+12] = 99
+				binary.LittleEndian.PutUint32(slot[24+size:], crc32.Checksum(slot[:24+size], crc32.MakeTable(crc32.Castagnoli)))
+			}
+		},
+		wholeDelivery,
+		`level=ERROR .*The stored position cannot be read.*remote_name=cloud.*version 99 is not known`},
+}
+
+const laterState = "a position of a newer version"
+
+// cursorOf is the name of the file of a remote's position.
+func cursorOf(remote string) string {
+	return fmt.Sprintf("%016x.cur", xxhash.Sum64String("name:"+remote))
+}
+
+// samplesOf counts the samples in a text of what has come.
+func samplesOf(text string) (n int) {
+	exemplars := false
+	for l := range strings.Lines(text) {
+		switch {
+		case !strings.HasPrefix(l, "  "):
+			exemplars = strings.HasPrefix(l, "exemplars of ")
+		case !exemplars:
+			n++
+		}
+	}
+	return n
+}
+
+// bySeries takes a text of what has come apart.
+func bySeries(text string) map[string][]string {
+	all, series := map[string][]string{}, ""
+	for l := range strings.Lines(text) {
+		if strings.HasPrefix(l, "  ") {
+			all[series] = append(all[series], l)
+		} else {
+			series = l
+		}
+	}
+	return all
+}
+
+// goesBack has a release deliver testdata's directory of 0.1.0 with something
+// of a later release in it. butWant is what is wanted otherwise than
+// laterFormats says, by what was changed.
+func goesBack(t *testing.T, binary string, butWant map[string]map[string]delivery) {
+	const of = "testdata/releases/0.1.0-72d730c"
+	for _, c := range laterFormats {
+		t.Run(c.what, func(t *testing.T) {
+			data := copied(t, filepath.Join(of, "data"))
+			path := filepath.Join(data, c.file)
+			b := []byte(readFile(t, path))
+			c.change(t, b)
+			writeFile(t, path, string(b))
+			d := drain(t, binary, data, "end")
+			want := c.want
+			if other := butWant[c.what]; other != nil {
+				want = other
+			}
+			for _, r := range releaseRemotes {
+				if got := (delivery{samplesOf(d.text[r.name]), d.lost[r.name]}); got != want[r.name] {
+					t.Errorf("%s: got and lost %v, want %v", r.name, got, want[r.name])
+				}
+				whole := bySeries(readFile(t, filepath.Join(of, r.name+".txt")))
+				for series, lines := range bySeries(d.text[r.name]) {
+					rest := whole[series]
+					for _, l := range lines {
+						i := slices.Index(rest, l)
+						if i < 0 {
+							t.Fatalf("%s: %s%s comes out of order, twice, or was never logged", r.name, series, l)
+						}
+						rest = rest[i+1:]
+					}
+				}
+			}
+			if !regexp.MustCompile(c.says).MatchString(d.log) {
+				t.Errorf("the log does not say %q:\n%s", c.says, d.log)
+			}
+		})
+	}
+}
+
+func TestWhatALaterReleaseHasWrittenIsCountedAndTheRestDelivered(t *testing.T) {
+	goesBack(t, agentBinary, nil)
+}
+
+// writeTimesThatGoBack fills a log with samples that are older than those of
+// their series before them: whole scrapes, single slots, and further samples of a slot.
+func writeTimesThatGoBack(t testing.TB, dir string) (want map[string]string) {
+	t.Helper()
+	const begin = 1_795_000_000_000
+	b := template.NewBuilder(labels.FromStrings("instance", "a", "job", "back"))
+	for slot := range 3 {
+		b.Add(template.Intern(template.Schema{Name: "back", Labels: []string{"slot"}, Family: "back", Type: "gauge"}), []string{strconv.Itoa(slot)})
+	}
+	block := b.Block()
+	var lines [3][]string
+	writeLog(t, dir, func(store *record.Store) {
+		v := 0.0
+		for i, batch := range []struct {
+			time  int64
+			times []int64
+			extra []template.Extra
+		}{
+			{time: 0},
+			{time: 1000},
+			{time: -5000},
+			{time: 2000, times: []int64{begin - 9000, template.NoTime, begin + 500}},
+			{time: 3000, extra: []template.Extra{{Slot: 0, Kind: template.Sample, Time: begin - 20_000, Value: 99}}},
+			{time: 4000},
+			{time: 60_000}, // what is before it is a backlog
+			{time: 55_000},
+		} {
+			p := template.Part{Block: block, Values: make([]float64, 3), Times: batch.times, Extra: batch.extra}
+			for slot := range p.Values {
+				v++
+				p.Values[slot] = v
+				at := begin + batch.time
+				if batch.times != nil && batch.times[slot] != template.NoTime {
+					at = batch.times[slot]
+				}
+				lines[slot] = append(lines[slot], fmt.Sprintf("  %d %s\n", at, bitsText(v)))
+			}
+			for _, x := range batch.extra {
+				lines[x.Slot] = append(lines[x.Slot], fmt.Sprintf("  %d %s\n", x.Time, bitsText(x.Value)))
+			}
+			if err := store.Append(&template.Batch{Time: begin + batch.time, Parts: []template.Part{p}}); err != nil {
+				t.Fatalf("batch %d: %v", i, err)
+			}
+		}
+	})
+	want = map[string]string{}
+	for _, r := range releaseRemotes {
+		metadata := ""
+		if strings.HasPrefix(r.message, "io.") {
+			metadata = ` GAUGE "" ""`
+		}
+		for slot, l := range lines {
+			if r.newestFirst {
+				l = slices.Sorted(slices.Values(l))
+			}
+			want[r.name] += fmt.Sprintf("{__name__=\"back\", cluster=\"edge-1\", instance=\"a\", job=\"back\", slot=\"%d\"}%s\n%s", slot, metadata, strings.Join(l, ""))
+		}
+	}
+	return want
+}
+
+// deliversTimesThatGoBack has a release deliver a log in which times go back: in its order.
+func deliversTimesThatGoBack(t *testing.T, binary string) (data string) {
+	data = filepath.Join(t.TempDir(), "data")
+	want := writeTimesThatGoBack(t, data)
+	if verdict, _ := command(t, binary, "wal", "verify", data); !strings.HasPrefix(verdict, "sound; ") {
+		t.Error(verdict)
+	}
+	d := drain(t, binary, data, "oldest")
+	for _, r := range releaseRemotes {
+		wantSame(t, r.name, d.text[r.name], want[r.name])
+	}
+	if len(d.lost) > 0 {
+		t.Errorf("lost: %v", d.lost)
+	}
+	return data
+}
+
+func TestTimesThatGoBackInTheLogAreDeliveredInItsOrder(t *testing.T) {
+	data := deliversTimesThatGoBack(t, agentBinary)
+	if verdict, _ := command(t, agentBinary, "wal", "verify", data); !strings.HasPrefix(verdict, "sound; ") {
+		t.Error(verdict) // positions at the end of a backlog included
 	}
 }

@@ -201,7 +201,9 @@ func writeRelease(t *testing.T, binary, data string) {
 	}
 	rs["central"].gate, rs["newest"].gate = gate(), gate()
 	rs["cloud"].gate = func(*http.Request) int { return http.StatusServiceUnavailable }
-	run := func() *agentProcess { return startOn(t, binary, data, rs.config(jobs), "--enable-feature=st-storage") }
+	run := func() *agentProcess {
+		return startOn(t, binary, data, rs.config(jobs, "end"), "--enable-feature=st-storage")
+	}
 
 	a := run()
 	app.scrapes(t, 4)
@@ -242,7 +244,7 @@ func TestEarlierReleaseGoesOnWithADirectoryOfThisOne(t *testing.T) {
 	want, _ := command(t, agentBinary, "wal", "inspect", data, "--dump")
 	dump, _ := command(t, earlier, "wal", "inspect", data, "--dump")
 	wantSame(t, "dump", dump, want)
-	ours, theirs := drain(t, agentBinary, copied(t, data)), drain(t, earlier, copied(t, data))
+	ours, theirs := drain(t, agentBinary, copied(t, data), "end"), drain(t, earlier, copied(t, data), "end")
 	for _, r := range releaseRemotes {
 		wantSame(t, r.name, theirs.text[r.name], ours.text[r.name])
 		if n := strings.Count(ours.text[r.name], "\n  "); n < 50 {
@@ -254,6 +256,16 @@ func TestEarlierReleaseGoesOnWithADirectoryOfThisOne(t *testing.T) {
 	}
 }
 
+func TestEarlierReleaseCountsWhatItCannotReadAndDeliversTheRest(t *testing.T) {
+	goesBack(t, fromEnvironment(t, "PROM_AGENT_EARLIER"), map[string]map[string]delivery{
+		laterState: butCloud(delivery{0, ""}), // 0.1.0 begins at the log's end, and counts nothing
+	})
+}
+
+func TestEarlierReleaseDeliversTimesThatGoBack(t *testing.T) {
+	deliversTimesThatGoBack(t, fromEnvironment(t, "PROM_AGENT_EARLIER"))
+}
+
 // Writes a directory for testdata with the binary that PROM_AGENT_EARLIER
 // names, and what that delivers of it, into the directory PROM_AGENT_KEEP.
 func TestKeepADirectoryOfARelease(t *testing.T) {
@@ -262,7 +274,7 @@ func TestKeepADirectoryOfARelease(t *testing.T) {
 	writeRelease(t, binary, data)
 	dump, _ := command(t, binary, "wal", "inspect", data, "--dump")
 	writeFile(t, filepath.Join(keep, "dump.txt"), dump)
-	for name, text := range drain(t, binary, copied(t, data)).text {
+	for name, text := range drain(t, binary, copied(t, data), "end").text {
 		writeFile(t, filepath.Join(keep, name+".txt"), text)
 	}
 }

@@ -135,6 +135,9 @@ func TestAStateThatCannotBeReadRepeatsFromTheCursorsPositionOn(t *testing.T) {
 	l.scrape(a)
 	c := l.store.Log().Cursor(cfg.Identity())
 	c.Set(end, []byte("nonsense"))
+	if n := pending(c, l.store); n != 20 { // what is shown of a remote that has not begun yet
+		t.Errorf("%d samples are pending, want those of two scrapes", n)
+	}
 	m := startManager(l, patience, cfg)
 	l.scrape(a)
 	m.delivered()

@@ -356,7 +356,7 @@ func (m *Manager) Status() []RemoteStatus {
 			d.replies.read(&s, now)
 		}
 		if !running { // (yet): it is behind all the same
-			s.BehindSamples = pending(r.cursor, m.store.Total())
+			s.BehindSamples = pending(r.cursor, m.store)
 		}
 		out = append(out, s)
 	}

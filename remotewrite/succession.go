@@ -319,15 +319,20 @@ func (m *Manager) undelivered(id string, c *wal.Cursor) uint64 {
 			return a.behind
 		}
 	}
-	return pending(c, m.store.Total())
+	return pending(c, m.store)
 }
 
-// pending is how many of the log's total of samples the remote of a cursor has
-// not got, as the cursor says.
-func pending(c *wal.Cursor, total uint64) uint64 {
-	var p Progress
-	if _, b, ok := c.Load(); !ok || p.Decode(b) != nil {
+// pending is how many of the log's samples the remote of a cursor has not got,
+// as the cursor says.
+func pending(c *wal.Cursor, store *record.Store) uint64 {
+	low, b, ok := c.Load()
+	if !ok {
 		return 0
 	}
-	return p.Pending(total)
+	var p Progress
+	if p.Decode(b) == nil {
+		return p.Pending(store.Total())
+	}
+	_, passed, _ := from(store, low) // an error is told when the delivery begins
+	return store.Total() - min(passed, store.Total())
 }

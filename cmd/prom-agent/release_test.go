@@ -259,8 +259,9 @@ func drain(t testing.TB, binary, data, start string) drained {
 	rs := newReleaseReceivers(t)
 	a := startOn(t, binary, data, rs.config("", start))
 	until(t, "everything is delivered", func() bool {
-		behind := a.behind()
-		return len(behind) == len(releaseRemotes) && !slices.ContainsFunc(behind, func(n uint64) bool { return n > 0 })
+		remotes := a.remotes()
+		return len(remotes) == len(releaseRemotes) &&
+			!slices.ContainsFunc(remotes, func(r remoteStatus) bool { return r.Shards == 0 || r.BehindSamples > 0 })
 	})
 	d := drained{text: map[string]string{}, lost: map[string]string{}, bad: a.metric("prometheus_agent_corruptions_total")}
 	_, metrics := a.request("GET", "/metrics")
@@ -286,20 +287,20 @@ func drain(t testing.TB, binary, data, start string) drained {
 	return d
 }
 
-// behind is how many samples each remote lacks, as the agent shows it.
-func (a *agentProcess) behind() (all []uint64) {
+// remoteStatus is a remote as the API shows it: without shards it has not begun.
+type remoteStatus struct {
+	Shards        int
+	BehindSamples uint64
+}
+
+func (a *agentProcess) remotes() []remoteStatus {
 	a.t.Helper()
 	_, body := a.request("GET", "/api/v1/status/remotes")
-	var answer struct {
-		Data []struct{ BehindSamples uint64 }
-	}
+	var answer struct{ Data []remoteStatus }
 	if err := json.Unmarshal([]byte(body), &answer); err != nil {
 		a.t.Fatalf("%v: %s", err, body)
 	}
-	for _, r := range answer.Data {
-		all = append(all, r.BehindSamples)
-	}
-	return all
+	return answer.Data
 }
 
 // command runs a release's binary to its end.

@@ -133,6 +133,21 @@ scrape_configs:
 	if !reflect.DeepEqual(b, want) {
 		t.Errorf("b: got  %+v\nwant %+v", b, want)
 	}
+
+	// Each key does in global what it does in a job.
+	job := func(global, own string) scrape.JobConfig {
+		t.Helper()
+		return mustLoad(t, "global: {"+global+"}\nscrape_configs: [{"+own+"job_name: a}]").Scrape.Jobs[0]
+	}
+	for _, key := range []string{
+		"scrape_interval: 40s", "scrape_timeout: 3s", "scrape_protocols: [PrometheusText0.0.4]", "body_size_limit: 1KB", "sample_limit: 7", "target_limit: 7",
+		"label_limit: 7", "label_name_length_limit: 7", "label_value_length_limit: 7", "keep_dropped_targets: 7", "scrape_failure_log_file: /f",
+		"metric_name_validation_scheme: legacy", "metric_name_escaping_scheme: dots", "extra_scrape_metrics: true",
+	} {
+		if got, want := job(key, ""), job("", key+", "); !reflect.DeepEqual(got, want) || reflect.DeepEqual(got, job("", "")) {
+			t.Errorf("%s in global: got %+v\nin the job: %+v", key, got, want)
+		}
+	}
 }
 
 func TestDiscoveryFingerprintFollowsTheDiscoverySection(t *testing.T) {

@@ -423,3 +423,35 @@ func TestOneOversizedSeriesDoesNotShrinkRequestsForGood(t *testing.T) {
 		return s
 	}))
 }
+
+func TestRequestsGoOutFullOrAtTheBatchSendDeadline(t *testing.T) {
+	const full, deadline = 40, 300 * time.Millisecond
+	l := openLog(t, t.TempDir())
+	type arrival struct {
+		samples int
+		at      time.Time
+	}
+	arrivals := make(chan arrival, 10)
+	r := newReceiver(t, func(_ http.ResponseWriter, r *request) int {
+		arrivals <- arrival{r.samples, time.Now()}
+		return http.StatusNoContent
+	})
+	cfg := remoteConfig(t, r.srv.URL)
+	cfg.Queue.MaxSamplesPerSend, cfg.Queue.BatchSendDeadline = full, deadline
+	m := startManager(l, patience, cfg)
+	begin := time.Now()
+	l.scrape(testTarget("a", 2*full+7))
+	m.delivered()
+	var sizes []int
+	last := arrival{}
+	for range 3 {
+		last = <-arrivals
+		sizes = append(sizes, last.samples)
+	}
+	if !slices.Equal(sizes, []int{full, full, 7}) {
+		t.Errorf("requests of %v samples", sizes)
+	}
+	if waited := last.at.Sub(begin); waited < deadline {
+		t.Errorf("the rest went out after %v, the deadline is %v", waited, deadline)
+	}
+}

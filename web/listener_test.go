@@ -168,6 +168,23 @@ func TestConnectionsBeyondTheLimitWaitForAPlaceOverAllListeners(t *testing.T) {
 	}
 }
 
+func TestRequestThatDoesNotEndIsCutAtTheReadTimeout(t *testing.T) {
+	s := newServer(t, &calls{}, func(o *Options) { o.ReadTimeout = 200 * time.Millisecond })
+	addrs, _ := serve(t, s)
+	begin := time.Now()
+	c, err := net.Dial("tcp", addrs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n") // and no end
+	c.SetReadDeadline(begin.Add(30 * time.Second))
+	answer, err := io.ReadAll(c)
+	if took := time.Since(begin); err != nil || strings.Contains(string(answer), "200 OK") || took < 200*time.Millisecond {
+		t.Errorf("after %v: %q, %v; want the end of the connection", took, answer, err)
+	}
+}
+
 func TestStopDoesNotWaitForConnectionsThatWaitForAPlace(t *testing.T) {
 	s := newServer(t, &calls{}, func(o *Options) { o.MaxConnections = 1 })
 	addrs, stop := serve(t, s)

@@ -1,6 +1,8 @@
 package kubernetes
 
 import (
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,4 +79,39 @@ func TestConfigIsReadAsPrometheusReadsIt(t *testing.T) {
 			t.Errorf("%q is printed as\n%s\nby Prometheus as\n%s", text, a, b)
 		}
 	}
+}
+
+// The table of settings is held against our type; it has the keys of that of Prometheus.
+func TestConfigHasTheKeysOfPrometheus(t *testing.T) {
+	ours, theirs := keys(reflect.TypeFor[SDConfig](), ""), keys(reflect.TypeFor[upstream.SDConfig](), "")
+	slices.Sort(ours)
+	slices.Sort(theirs)
+	if !slices.Equal(ours, theirs) || len(ours) < 50 {
+		t.Errorf("got %q, Prometheus has %q", ours, theirs)
+	}
+}
+
+// keys are the paths of the keys of a type.
+func keys(typ reflect.Type, path string) (all []string) {
+	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice || typ.Kind() == reflect.Map {
+		typ = typ.Elem()
+	}
+	if typ.Kind() != reflect.Struct {
+		return []string{path}
+	}
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		name, options, tagged := strings.Cut(f.Tag.Get("yaml"), ",")
+		switch {
+		case !f.IsExported() || name == "" && !tagged || name == "-":
+		case strings.Contains(options, "inline"):
+			all = append(all, keys(f.Type, path)...)
+		default:
+			all = append(all, keys(f.Type, path+"."+name)...)
+		}
+	}
+	if len(all) == 0 {
+		return []string{path}
+	}
+	return all
 }

@@ -20,13 +20,14 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"go.yaml.in/yaml/v2"
 
+	"promagent/config/settings"
 	"promagent/remotewrite"
 	"promagent/scrape"
 )
 
 // Options are what the meaning of a file depends on besides its content.
 type Options struct {
-	Logger   *slog.Logger // nil: nothing is logged
+	Logger   *slog.Logger // of settings that do nothing; nil: nothing is logged
 	Features Features     // of --enable-feature; see ParseFeatures
 }
 
@@ -112,7 +113,6 @@ func Load(path string, o Options) (*Config, error) {
 		c.Scrape.Jobs = append(c.Scrape.Jobs, j)
 		c.Discovery[job.JobName] = job.ServiceDiscoveryConfigs
 	}
-	c.warnOfProtobuf(o.Logger)
 	for _, rw := range prom.RemoteWriteConfigs {
 		r, err := remoteOf(rw, c.ExternalLabels)
 		if err != nil {
@@ -129,6 +129,11 @@ func Load(path string, o Options) (*Config, error) {
 	}
 	c.yaml += shown
 	c.summary = c.summarize()
+	idle, err := idleSettings(content, prom.ScrapeConfigFiles)
+	if err != nil {
+		return nil, err
+	}
+	settings.Log(o.Logger, idle)
 	return c, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	promconfig "github.com/prometheus/prometheus/config"
+
+	"promagent/config/settings"
 )
 
 // Features are the feature flags that change what an agent does. The zero
@@ -29,8 +31,8 @@ type Features struct {
 func (f Features) ParsesStartTimestamps() bool { return f.StartTimestampZeros || f.StartTimestamps }
 
 // ParseFeatures reads the values of --enable-feature, each a comma separated
-// list. A name that is unknown, deprecated or without effect in an agent is
-// warned about, and never an error.
+// list. It logs what is switched on and what is unknown or deprecated, which is
+// never an error; settings.OfFeatures has those that do nothing.
 func ParseFeatures(values []string, logger *slog.Logger) Features {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
@@ -54,6 +56,15 @@ func ParseFeatures(values []string, logger *slog.Logger) Features {
 		for name := range strings.SplitSeq(v, ",") {
 			if on := fields[name]; on != nil {
 				*on = true
+			}
+			s, known := settings.Of(settings.Feature, name)
+			switch {
+			case !known:
+				logger.Warn("Unknown option for --enable-feature", "option", name)
+			case s.Status != settings.Works:
+			case s.Says != "":
+				logger.Info("This feature flag changes nothing: "+s.Says, "option", name)
+			default:
 				logger.Info("Feature enabled", "option", name)
 			}
 			switch name {
@@ -61,20 +72,6 @@ func ParseFeatures(values []string, logger *slog.Logger) Features {
 				logger.Warn("This feature flag is being phased out: set extra_scrape_metrics in the config instead", "option", name)
 			case "auto-reload-config":
 				logger.Warn("This feature flag is deprecated: use --config.auto-reload instead", "option", name)
-			case "native-histograms":
-				logger.Warn("This feature flag does nothing: native histograms, which are exposed in protobuf, are not read yet", "option", name)
-			case "ooo-native-histograms", "promql-duration-expr", "promql-extended-range-selectors":
-				logger.Warn("This feature flag does nothing: the feature is always on", "option", name)
-			case "agent": // what this program always is
-			case "concurrent-rule-eval", "delayed-compaction", "exemplar-storage", "fast-startup", "histograms-st-encoding",
-				"memory-snapshot-on-shutdown", "promql-binop-fill-modifiers", "promql-delayed-name-removal",
-				"promql-experimental-functions", "promql-per-step-stats", "promql-unquoted-utf8-names", "query-cost", "search-api",
-				"use-start-timestamps", "use-uncached-io", "xor2-encoding":
-				logger.Info("This feature flag does nothing in an agent", "option", name)
-			default:
-				if fields[name] == nil {
-					logger.Warn("Unknown option for --enable-feature", "option", name)
-				}
 			}
 		}
 	}

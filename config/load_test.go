@@ -3,11 +3,13 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +20,8 @@ import (
 	"github.com/prometheus/prometheus/discovery/file"
 	sdhttp "github.com/prometheus/prometheus/discovery/http"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"promagent/config/settings"
 )
 
 // write puts files, by path below a new directory, and returns the directory.
@@ -363,11 +367,13 @@ func TestFeatureNames(t *testing.T) {
 			[]string{"level=WARN msg=\"This feature flag is being phased out"}},
 		{[]string{"auto-reload-config"}, Features{AutoReload: true}, []string{"level=WARN", "--config.auto-reload"}},
 		{[]string{"agent"}, Features{}, nil},
-		{[]string{"native-histograms", "ooo-native-histograms"}, Features{}, []string{"level=WARN", "option=ooo-native-histograms"}},
-		{[]string{"promql-experimental-functions"}, Features{}, []string{"level=INFO", "does nothing in an agent"}},
+		{[]string{"type-and-unit-labels"}, Features{TypeAndUnitLabels: true}, []string{`msg="Feature enabled" option=type-and-unit-labels`}},
+		{[]string{"zstd-scrape,metadata-wal-records"}, Features{ZstdScrape: true, MetadataWALRecords: true},
+			[]string{`msg="This feature flag changes nothing: it is always on here" option=zstd-scrape`}},
 		{[]string{"st-storage,teleport"}, Features{StartTimestamps: true},
 			[]string{`level=WARN msg="Unknown option for --enable-feature" option=teleport`}},
 		{[]string{"otlp-deltatocumulative"}, Features{OTLPDeltaToCumulative: true}, nil},
+		{[]string{"native-histograms", "promql-experimental-functions"}, Features{}, nil},
 	}
 	for _, tt := range tests {
 		var log bytes.Buffer
@@ -392,38 +398,72 @@ func TestFeatureNames(t *testing.T) {
 	}
 }
 
-func TestEveryFeatureThatPrometheusNamesIsKnown(t *testing.T) {
-	main, err := os.ReadFile(filepath.Join(upstream(t), "cmd/prometheus/main.go"))
+// The features that Prometheus takes, whether it documents them or not.
+func TestEveryFeatureOfPrometheusHasARow(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(upstream(t), "cmd/prometheus/main.go"), nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, list, ok := strings.Cut(string(main), "Valid options: ")
-	list, _, ok2 := strings.Cut(list, ". See")
-	if !ok || !ok2 {
-		t.Fatal("the list of options was not found in Prometheus's main.go")
+	known := map[string]bool{"agent": true} // of older versions
+	ast.Inspect(file, func(n ast.Node) bool {
+		f, ok := n.(*ast.FuncDecl)
+		if !ok || f.Name.Name != "setFeatureListOptions" {
+			return true
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if c, ok := n.(*ast.CaseClause); ok {
+				for _, e := range c.List {
+					known[text(t, e)] = true
+				}
+			}
+			return true
+		})
+		return false
+	})
+	if len(known) < 30 {
+		t.Fatalf("only %d features found in Prometheus's main.go: %v", len(known), known)
 	}
-	names := strings.Split(list, ", ")
-	// The list leaves out names that have been in use before.
-	_, code, _ := strings.Cut(string(main), ") setFeatureListOptions(")
-	code, _, _ = strings.Cut(code, "\n}\n")
-	cases := regexp.MustCompile(`\t\t\tcase "([\w-]+)":\n(?:\t{4}.*\n)*`).FindAllStringSubmatch(code, -1)
-	alwaysOn := map[string]bool{}
-	for _, c := range cases {
-		names = append(names, c[1])
-		alwaysOn[c[1]] = strings.Contains(c[0], "now permanently enabled")
+	for name := range known {
+		if _, ok := settings.Of(settings.Feature, name); !ok {
+			t.Errorf("%s has no row: what becomes of it?", name)
+		}
 	}
-	if len(names) < 50 || len(cases) < 30 {
-		t.Fatalf("only %d features found, %d of them in the code: %q", len(names), len(cases), names)
+	for _, s := range settings.All() {
+		if s.Kind == settings.Feature && !known[s.Name] {
+			t.Errorf("%s has a row, and Prometheus no such feature", s)
+		}
 	}
-	for _, name := range names {
+}
+
+// "Feature enabled" is said of what is switched on, and of nothing else.
+func TestOnlyFeaturesThatDoSomethingAreEnabled(t *testing.T) {
+	enabled := 0
+	for _, s := range settings.All() {
+		if s.Kind != settings.Feature {
+			continue
+		}
 		var log bytes.Buffer
-		ParseFeatures([]string{name}, slog.New(slog.NewTextHandler(&log, nil)))
-		if strings.Contains(log.String(), "Unknown") {
-			t.Errorf("%q is unknown", name)
+		logger := slog.New(slog.NewTextHandler(&log, nil))
+		ParseFeatures([]string{s.Name}, logger)
+		settings.Log(logger, settings.OfFeatures([]string{s.Name}))
+		want := ""
+		switch {
+		case s.Status == settings.NotYet:
+			want = fmt.Sprintf("level=WARN msg=%q setting=\"--enable-feature=%s\"\n", "This setting does nothing here yet: "+s.Says, s.Name)
+		case s.Status == settings.NoMeaning:
+			want = fmt.Sprintf("settings=\"--enable-feature=%s\"\n", s.Name)
+		case s.Says != "":
+			want = fmt.Sprintf("changes nothing: %s\" option=%s\n", s.Says, s.Name)
+		default:
+			enabled++
+			want = fmt.Sprintf("msg=\"Feature enabled\" option=%s\n", s.Name)
 		}
-		if got := strings.Contains(log.String(), "always on"); got != alwaysOn[name] {
-			t.Errorf("%q is always on: %v, in Prometheus %v", name, got, alwaysOn[name])
+		if !strings.Contains(log.String(), want) || strings.Contains(log.String(), "enabled") != strings.Contains(want, "enabled") {
+			t.Errorf("%s: logged %q, want %q", s, log.String(), want)
 		}
+	}
+	if enabled != 3 {
+		t.Errorf("%d features are switched on", enabled)
 	}
 }
 

@@ -1,28 +1,41 @@
 package config
 
 import (
-	"log/slog"
-	"slices"
-	"strings"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"go.yaml.in/yaml/v2"
+
+	"promagent/config/settings"
 )
 
-// warnOfProtobuf says what of the jobs does nothing as long as the protobuf
-// exposition is not read.
-func (c *Config) warnOfProtobuf(logger *slog.Logger) {
-	var histograms, protocols []string
-	for i := range c.Scrape.Jobs {
-		j := &c.Scrape.Jobs[i]
-		if j.ScrapeNativeHistograms {
-			histograms = append(histograms, j.Job)
+// idleSettings are those of a config and its scrape_config_files that do
+// nothing here. The parser's structs do not tell what was given from what was
+// filled in, so the files are read once more. They are good ones: the parser has
+// taken them.
+func idleSettings(content []byte, patterns []string) ([]settings.Given, error) {
+	var file any
+	if err := yaml.Unmarshal(content, &file); err != nil {
+		return nil, err
+	}
+	var more []any
+	for _, pattern := range patterns {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
 		}
-		if len(j.Protocols) > 0 && !slices.ContainsFunc(j.Protocols, func(p string) bool { return p != "PrometheusProto" }) {
-			protocols = append(protocols, j.Job)
+		for _, name := range names {
+			var file any
+			content, err := os.ReadFile(name)
+			if err != nil {
+				return nil, err // names the file
+			}
+			if err := yaml.Unmarshal(content, &file); err != nil {
+				return nil, fmt.Errorf("%q: %w", name, err)
+			}
+			more = append(more, file)
 		}
 	}
-	if len(histograms) > 0 {
-		logger.Warn("scrape_native_histograms does nothing yet: protobuf, in which targets expose them, is not read", "jobs", strings.Join(histograms, ","))
-	}
-	if len(protocols) > 0 {
-		logger.Warn("scrape_protocols has PrometheusProto alone, which is not read yet: targets are asked for any text format", "jobs", strings.Join(protocols, ","))
-	}
+	return settings.OfConfig(file, more...), nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"promagent/config"
+	"promagent/config/settings"
 	"promagent/discovery"
 	"promagent/remotewrite"
 	"promagent/scrape"
@@ -66,9 +67,7 @@ func newAgent(f *flags, logger *slog.Logger) (*agent, error) {
 		logger.Error(fmt.Sprintf("Error loading config (--config.file=%s)", f.configFile), "file", abs, "err", err)
 		return nil, exitError{code: 2}
 	}
-	if idle := f.idle(); len(idle) > 0 {
-		logger.Info("These flags are accepted for compatibility with Prometheus and do nothing here", "flags", strings.Join(idle, " "))
-	}
+	settings.Log(logger, f.idle())
 
 	registry := prometheus.NewRegistry()
 	version.Version = fullVersion() // read by the build info collector and the API

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/discovery/file"
 
 	"promagent/config"
+	"promagent/config/settings"
 	"promagent/remotewrite"
 	"promagent/scrape"
 )
@@ -22,13 +23,16 @@ import (
 // out what a config needs to be there beside it, such as certificates. portable
 // makes keys bad that Prometheus does not know.
 func checkConfigs(out io.Writer, files, features []string, syntaxOnly, portable bool) error {
-	parsed := config.ParseFeatures(features, slog.New(slog.NewTextHandler(out, nil)))
+	of := records{from: slog.LevelInfo}
+	parsed := config.ParseFeatures(features, slog.New(&of))
+	settings.Log(slog.New(&of), settings.OfFeatures(features))
 	if err := parsed.Check(); err != nil {
 		return err
 	}
+	of.print(out, "")
 	bad := 0
 	for _, name := range files {
-		said := records{from: slog.LevelWarn}
+		said := records{from: slog.LevelInfo}
 		cfg, err := config.Load(name, config.Options{Features: parsed, Logger: slog.New(&said)})
 		var leftOut []string
 		if err == nil && !syntaxOnly {
@@ -53,13 +57,10 @@ func checkConfigs(out io.Writer, files, features []string, syntaxOnly, portable 
 		case portable:
 			fmt.Fprintln(out, "  no keys but Prometheus's")
 		}
-		warnings := said.lines
 		if !syntaxOnly {
-			warnings = append(warnings, missingFiles(cfg)...)
+			said.lines = append(said.lines, missingFiles(cfg)...)
 		}
-		for _, w := range warnings {
-			fmt.Fprintf(out, "  WARNING: %s\n", w)
-		}
+		said.print(out, "  ")
 		fmt.Fprintln(out)
 	}
 	if bad > 0 {
@@ -158,7 +159,8 @@ func missingSecrets(c commonconfig.HTTPClientConfig, of string) (lines []string)
 // records is a log handler that keeps lines of a level and above.
 type records struct {
 	from  slog.Level
-	lines []string
+	lines []string // warnings and errors
+	notes []string // others
 }
 
 func (r *records) Enabled(_ context.Context, l slog.Level) bool { return l >= r.from }
@@ -171,6 +173,20 @@ func (r *records) Handle(_ context.Context, rec slog.Record) error {
 		text += fmt.Sprintf(", %s: %s", a.Key, a.Value)
 		return true
 	})
-	r.lines = append(r.lines, text)
+	if rec.Level < slog.LevelWarn {
+		r.notes = append(r.notes, text)
+	} else {
+		r.lines = append(r.lines, text)
+	}
 	return nil
+}
+
+// print shows the lines, those that matter more first.
+func (r *records) print(out io.Writer, indent string) {
+	for _, text := range r.lines {
+		fmt.Fprintf(out, "%sWARNING: %s\n", indent, text)
+	}
+	for _, text := range r.notes {
+		fmt.Fprintf(out, "%sNOTE: %s\n", indent, text)
+	}
 }

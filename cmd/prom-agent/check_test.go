@@ -32,7 +32,7 @@ remote_write:
 		{"job's CA missing", "scrape_configs: [{job_name: tls, tls_config: {ca_file: missing-ca.pem}}]", nil, 1, []string{": FAILED\n", "missing-ca.pem", "tls", "runs on without these jobs"}},
 		{"CA missing, syntax only", "scrape_configs: [{job_name: tls, tls_config: {ca_file: missing-ca.pem}}]", []string{"--syntax-only"}, 0, []string{": OK\n"}},
 		{"the same remote twice", "remote_write: [{url: 'http://a/'}, {url: 'http://a/'}]", nil, 1, []string{": FAILED\n", "duplicate remote write configs", "http://a/"}},
-		{"unknown feature", "", []string{"--enable-feature=bogus"}, 0, []string{": OK\n", "Unknown option", "option=bogus"}},
+		{"unknown feature", "", []string{"--enable-feature=bogus"}, 0, []string{": OK\n", "Unknown option", "option: bogus"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "c.yml")
@@ -112,8 +112,8 @@ func TestCheckConfigWarnsOfWhatMayComeLater(t *testing.T) {
 		{"password of a remote", "remote_write: [{name: c, url: 'http://a/', basic_auth: {username: u, password_file: gone}}]", []string{`gone" of remote_write "c"`}, false},
 		{"password that is there", "remote_write: [{name: c, url: 'http://a/', basic_auth: {username: u, password_file: there-1.yml}}]", nil, false},
 		{"empty variable", "global: {external_labels: {site: '${PROM_AGENT_TEST_UNSET}'}}", []string{"PROM_AGENT_TEST_UNSET"}, true},
-		{"native histograms", "scrape_configs: [{job_name: a, scrape_native_histograms: true}]", []string{"scrape_native_histograms does nothing yet"}, true},
-		{"protobuf alone", "scrape_configs: [{job_name: a, scrape_protocols: [PrometheusProto]}]", []string{"scrape_protocols has PrometheusProto alone"}, true},
+		{"native histograms", "scrape_configs: [{job_name: a, scrape_native_histograms: true}]", []string{"at most, setting: scrape_native_histograms, in: job a"}, true},
+		{"protobuf alone", "scrape_configs: [{job_name: a, scrape_protocols: [PrometheusProto]}]", []string{"setting: scrape_protocols: PrometheusProto, in: job a"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -143,6 +143,26 @@ func TestCheckConfigWarnsOfWhatMayComeLater(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestCheckConfigSaysWhatDoesNothing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yml")
+	writeFile(t, file, "global: {evaluation_interval: 15s, convert_classic_histograms_to_nhcb: true}\nscrape_configs: [{job_name: a}]\n"+
+		"remote_write: [{url: 'http://a/', queue_config: {capacity: 1}}]\n")
+	got := executed(t, "check", "config", "--enable-feature=st-storage,search-api", file)
+	for _, want := range []string{
+		"WARNING: This setting does nothing here yet: start timestamps are not read", ", setting: --enable-feature=st-storage\n",
+		", settings: --enable-feature=search-api\n",
+		"  WARNING: This setting does nothing here yet: classic histograms arrive as classic series", ", setting: convert_classic_histograms_to_nhcb, in: global\n",
+		"  NOTE: These settings of Prometheus are accepted and do nothing here", ", settings: remote_write.queue_config.capacity, global.evaluation_interval\n",
+	} {
+		if !strings.Contains(got.stdout, want) {
+			t.Errorf("no %q in %s", want, got.stdout)
+		}
+	}
+	if got.code != 0 || strings.Contains(got.stdout, "enabled") {
+		t.Errorf("%+v", got)
 	}
 }
 

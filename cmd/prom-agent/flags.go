@@ -3,10 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +20,8 @@ import (
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"go.yaml.in/yaml/v2"
+
+	"promagent/config/settings"
 )
 
 // flags is the command line: Prometheus agent's, with a few of our own.
@@ -42,7 +46,6 @@ type flags struct {
 	corsText         string
 	cors             *regexp.Regexp
 
-	autoGOMAXPROCS     bool
 	autoGOMEMLIMIT     bool
 	memLimitRatio      float64
 	memLimitRefresh    model.Duration
@@ -102,27 +105,14 @@ var serverOnly = []struct{ name, value string }{
 	{"query.max-samples", "50000000"},
 }
 
-// idleFlags lists agent flags of Prometheus that are taken and checked, and
-// have no effect here: its own log's workings, and parts that we do not have.
-var idleFlags = []string{
-	"storage.agent.wal-segment-size", "storage.agent.wal-compression", "storage.agent.wal-compression-type",
-	"storage.agent.wal-truncate-frequency", "storage.agent.retention.min-time",
-	"storage.agent.checkpoint-from-in-memory-series", "storage.agent.checkpoint-batch-size",
-	"web.max-notifications-subscribers", "web.enable-admin-api", "web.console.templates", "web.console.libraries",
-	"web.enable-remote-write-receiver", "web.remote-write-receiver.accepted-protobuf-messages", "web.enable-otlp-receiver",
-}
-
-// idle lists those of the idle flags that the user typed, as "--name".
-func (f *flags) idle() (names []string) {
-	for _, name := range idleFlags {
-		if f.given[name] {
-			names = append(names, "--"+name)
+// idle are the flags and features that the user typed and that do nothing.
+func (f *flags) idle() (given []settings.Given) {
+	for _, name := range slices.Sorted(maps.Keys(f.given)) {
+		if g, ok := settings.OfFlag(name, f.values[name]); ok {
+			given = append(given, g)
 		}
 	}
-	if !f.autoGOMAXPROCS {
-		names = append(names, "--no-auto-gomaxprocs") // the Go runtime looks at the quota by itself, as in Prometheus
-	}
-	return names
+	return append(given, settings.OfFeatures(f.features)...)
 }
 
 const (
@@ -168,7 +158,7 @@ func (f *flags) addRunFlags(cmd *kingpin.CmdClause) (checks []func() error) {
 	cmd.Flag("config.auto-reload-interval", "How often to look for such a change; at least 1s.").Default("30s").SetValue(&f.autoReloadInterval)
 
 	cmd.Flag("web.listen-address", "Address for UI, API and /metrics. May be repeated.").Default("0.0.0.0:9090").StringsVar(&f.listenAddresses)
-	cmd.Flag("auto-gomaxprocs", "Accepted; GOMAXPROCS always follows the container's CPU quota, unless the environment sets it.").Default("true").BoolVar(&f.autoGOMAXPROCS)
+	cmd.Flag("auto-gomaxprocs", "Accepted; GOMAXPROCS always follows the container's CPU quota, unless the environment sets it.").Default("true").Bool()
 	cmd.Flag("auto-gomemlimit", "Set GOMEMLIMIT from the container's or the machine's memory.").Default("true").BoolVar(&f.autoGOMEMLIMIT)
 	cmd.Flag("auto-gomemlimit.ratio", "The share of that memory which GOMEMLIMIT gets.").Default("0.9").FloatVar(&f.memLimitRatio)
 	cmd.Flag("auto-gomemlimit.refresh-interval", "How often to look at the memory limit again; 0: once.").Default("0s").SetValue(&f.memLimitRefresh)
@@ -208,7 +198,7 @@ func (f *flags) addRunFlags(cmd *kingpin.CmdClause) (checks []func() error) {
 	cmd.Flag("scrape.adjust-timestamps", "Align scrape timestamps with the schedule.").Hidden().Default("true").BoolVar(&f.adjustTimestamps)
 	cmd.Flag("scrape.timestamp-tolerance", "By how much at most.").Hidden().Default("2ms").DurationVar(&f.timestampTolerance)
 	cmd.Flag("scrape.discovery-reload-interval", "How often changed targets are taken over.").Hidden().Default("500ms").SetValue(&f.discoveryReload)
-	cmd.Flag("enable-feature", "Comma separated names of features. Valid in an agent: auto-reload-config, created-timestamp-zero-ingestion, extra-scrape-metrics, metadata-wal-records, st-storage, st-synthesis, type-and-unit-labels; those of the server are accepted without effect.").StringsVar(&f.features)
+	cmd.Flag("enable-feature", "Comma separated names of features. Those that are switched on so: "+strings.Join(settings.Features(), ", ")+"; others of Prometheus are accepted, and the log says what becomes of them.").StringsVar(&f.features)
 	cmd.Flag("write-documentation", "Print the command line's documentation as Markdown.").Hidden().BoolVar(&f.writeDocumentation)
 	cmd.Flag("agent", "Accepted; prom-agent is always an agent.").Default("true").Bool()
 

@@ -3,15 +3,21 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"promagent/config/settings"
 )
 
 // want is the default of every flag of Prometheus, as text, in both modes; a
@@ -74,11 +80,7 @@ func TestEveryFlagHasTheDefaultOfPrometheus(t *testing.T) {
 }
 
 func TestDocumentedFlagsOfPrometheusAreKnown(t *testing.T) {
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/prometheus/prometheus").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "docs/command-line/prometheus.md"))
+	doc, err := os.ReadFile(filepath.Join(upstream(t), "docs/command-line/prometheus.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,6 +202,7 @@ func TestBadCommandLines(t *testing.T) {
 		code int
 		want string // in stderr
 	}{
+		{[]string{"--write-documentation"}, 2, "unknown long flag '--write-documentation'"}, // of Prometheus's makers
 		{[]string{"--bogus"}, 2, "Error parsing command line arguments: unknown long flag '--bogus'"},
 		{[]string{"--config.file=a", "--config.file=b"}, 2, "Error parsing command line arguments: flag 'config.file' cannot be repeated"},
 		{[]string{"--web.max-connections=many"}, 2, "Error parsing command line arguments: --web.max-connections=many: "},
@@ -359,17 +362,93 @@ func TestAutoReloadIntervalIsAtLeastASecond(t *testing.T) {
 	}
 }
 
-func TestFlagTablesAgree(t *testing.T) {
-	for _, name := range idleFlags {
-		if _, ok := want[name]; !ok {
-			t.Errorf("%s is not in the table of flags", name)
+// The flags of the binary, the table of settings and Prometheus agree; its
+// hidden flags, too, as its code has them.
+func TestEveryFlagHasARow(t *testing.T) {
+	main, err := parser.ParseFile(token.NewFileSet(), filepath.Join(upstream(t), "cmd/prometheus/main.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := map[string]bool{"help": true, "version": true, "log.level": true, "log.format": true} // declared elsewhere
+	ast.Inspect(main, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || len(call.Args) < 2 {
+			return true
+		}
+		name := call.Args[0]
+		switch f := call.Fun.(type) {
+		case *ast.SelectorExpr:
+			if f.Sel.Name != "Flag" {
+				return true
+			}
+		case *ast.Ident:
+			if f.Name != "serverOnlyFlag" && f.Name != "agentOnlyFlag" {
+				return true
+			}
+			name = call.Args[1]
+		default:
+			return true
+		}
+		if literal, ok := name.(*ast.BasicLit); ok {
+			text, err := strconv.Unquote(literal.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			theirs[text] = true
+		}
+		return true
+	})
+	if len(theirs) < 65 {
+		t.Fatalf("only %d flags found in Prometheus's main.go", len(theirs))
+	}
+	server, ours := map[string]bool{}, map[string]bool{}
+	for _, s := range serverOnly {
+		server[strings.TrimPrefix(s.name, "!")] = true
+	}
+	if len(server) != len(serverOnly) {
+		t.Errorf("a server's flag is listed twice: %v", slices.Sorted(maps.Keys(server)))
+	}
+	var f flags
+	app, run, _ := newApp(&f)
+	for _, flag := range slices.Concat(app.Model().Flags, run.Model().Flags) {
+		ours[flag.Name] = true
+		if s, ok := settings.Of(settings.Flag, flag.Name); ok && s.Default != "" && s.Default != strings.Join(flag.Default, ",") && flag.Default != nil {
+			t.Errorf("%s: its default is %q, in the table %q", s, flag.Default, s.Default)
 		}
 	}
-	seen := map[string]bool{}
-	for _, s := range serverOnly {
-		seen[strings.TrimPrefix(s.name, "!")] = true
+	for name := range theirs {
+		if _, ok := settings.Of(settings.Flag, name); !ok {
+			t.Errorf("--%s has no row: what becomes of it?", name)
+		}
 	}
-	if len(seen) != len(serverOnly) {
-		t.Errorf("a server's flag is listed twice: %v", slices.Sorted(maps.Keys(seen)))
+	for _, s := range settings.All() {
+		if s.Kind != settings.Flag {
+			continue
+		}
+		if theirs[s.Name] == s.Own {
+			t.Errorf("%s: Prometheus has it: %v; the table says that it is ours: %v", s, theirs[s.Name], s.Own)
+		}
+		if unknown := s.Name == "write-documentation" || s.Name == "version"; ours[s.Name] == unknown { // the version is declared with the commands
+			t.Errorf("%s is a flag of the agent: %v", s, ours[s.Name])
+		}
+		if refused := s.Status == settings.Refused; refused != server[s.Name] && s.Name != "write-documentation" {
+			t.Errorf("%s is refused as a server's: %v, in the table: %v", s, server[s.Name], refused)
+		}
+		delete(ours, s.Name)
 	}
+	for name := range ours {
+		if !strings.HasPrefix(name, "help-") && !strings.HasPrefix(name, "completion-") { // the flag parser's own
+			t.Errorf("--%s has no row", name)
+		}
+	}
+}
+
+// upstream finds the sources of Prometheus that this module builds with.
+func upstream(t *testing.T) string {
+	t.Helper()
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/prometheus/prometheus").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(dir))
 }

@@ -22,7 +22,8 @@ var layers = map[string][]string{
 	"remotewrite/wire":              {"template", "relabel"},
 	"remotewrite":                   {"template", "relabel", "wal", "wal/record", "remotewrite/wire", "config/httpclient"},
 	"config/httpclient":             {},
-	"config":                        {"discovery", "relabel", "scrape", "wal", "remotewrite"},
+	"config/settings":               {},
+	"config":                        {"config/settings", "discovery", "relabel", "scrape", "wal", "remotewrite"},
 	"web":                           {"discovery", "scrape", "remotewrite", "config"},
 	"discovery/group":               {},
 	"discovery/kubernetes/object":   {},
@@ -31,7 +32,7 @@ var layers = map[string][]string{
 	"discovery/kubernetes/kubetest": {"discovery/group"}, // for tests, as the ones at the end
 	"deploy/kubernetes":             {},
 	"test/drain":                    {},
-	"cmd/prom-agent":                {"discovery", "relabel", "template", "scrape/expfmt", "scrape", "wal", "wal/record", "remotewrite/wire", "remotewrite", "config", "web"},
+	"cmd/prom-agent":                {"discovery", "relabel", "template", "scrape/expfmt", "scrape", "wal", "wal/record", "remotewrite/wire", "remotewrite", "config", "config/settings", "web"},
 	"wal/waltest":                   {"wal"}, // for tests: no other line names it
 	"test/e2e":                      {},
 }

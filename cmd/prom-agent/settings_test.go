@@ -1,24 +1,41 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"promagent/config/settings"
 )
 
-func TestFlagsThatDoNothingAreNamedInOneLine(t *testing.T) {
-	const text = "These flags are accepted for compatibility with Prometheus and do nothing here"
+func TestFlagsThatDoNothingAreSaid(t *testing.T) {
+	const text = "These settings of Prometheus are accepted and do nothing here"
 	a := startAgent(t, "", "--no-storage.agent.wal-compression", "--storage.agent.wal-truncate-frequency=1h", "--storage.agent.retention.max-time=5h",
-		"--web.enable-remote-write-receiver", "--no-auto-gomaxprocs")
-	got := a.waitFor(`level=INFO .*` + text + `" flags="(.*)"\n`)[1]
-	if want := "--storage.agent.wal-compression --storage.agent.wal-truncate-frequency --web.enable-remote-write-receiver --no-auto-gomaxprocs"; got != want {
+		"--web.enable-remote-write-receiver", "--enable-feature=search-api,st-storage", "--no-web.enable-otlp-receiver", "--no-auto-gomaxprocs")
+	got := a.waitFor(`level=INFO .*` + text + `.*" settings="(.*)"\n`)[1]
+	if want := "--no-auto-gomaxprocs, --no-storage.agent.wal-compression, --storage.agent.wal-truncate-frequency, --enable-feature=search-api"; got != want {
 		t.Errorf("the line names %s, want %s", got, want)
 	}
 	if n := strings.Count(a.output(), text); n != 1 {
 		t.Errorf("%d lines", n)
+	}
+	for _, want := range []string{`--web.enable-remote-write-receiver`, `"--enable-feature=st-storage"`} {
+		a.waitFor(`level=WARN .*msg="This setting does nothing here yet: .*" setting=` + want + `\n`)
+	}
+	if n := strings.Count(a.output(), "does nothing here yet"); n != 2 || strings.Contains(a.output(), "Feature enabled") {
+		t.Errorf("%d warnings, want 2, and no feature is enabled", n)
 	}
 	res, err := http.Post(a.url+"/api/v1/write", "application/x-protobuf", strings.NewReader(""))
 	if err != nil {
@@ -28,9 +45,41 @@ func TestFlagsThatDoNothingAreNamedInOneLine(t *testing.T) {
 	if res.StatusCode != 404 {
 		t.Errorf("a sender gets %d, want 404: it shall not try again", res.StatusCode)
 	}
-	if quiet := startAgent(t, "", "--storage.agent.retention.max-time=5h", "--auto-gomaxprocs"); strings.Contains(quiet.output(), text) {
+	if quiet := startAgent(t, "", "--storage.agent.retention.max-time=5h"); strings.Contains(quiet.output(), "do nothing") || strings.Contains(quiet.output(), "does nothing") {
 		t.Error("there is such a line when no such flag is given")
 	}
+}
+
+// Each flag that does nothing, with a value that asks for something.
+func TestEveryFlagThatDoesNothingIsSaid(t *testing.T) {
+	for _, s := range settings.All() {
+		if s.Kind != settings.Flag || s.Status != settings.NotYet && s.Status != settings.NoMeaning {
+			continue
+		}
+		value := map[string]string{"true": "false", "false": "true"}[s.Default]
+		if value == "" {
+			value = "1" + s.Default
+		}
+		f := flags{given: map[string]bool{s.Name: true}, values: map[string]string{s.Name: value}}
+		for v, want := range map[string]bool{value: true, s.Default: false} {
+			var log strings.Builder
+			f.values[s.Name] = v
+			settings.Log(slog.New(slog.NewTextHandler(&log, nil)), f.idle())
+			if said := strings.Contains(log.String(), s.Name) && strings.Contains(log.String(), "nothing here"); said != want {
+				t.Errorf("%s=%s: logged %q", s, v, log.String())
+			}
+		}
+	}
+}
+
+func TestReloadsSayWhatDoesNothing(t *testing.T) {
+	a := startAgent(t, "")
+	writeFile(t, a.file, "global: {scrape_native_histograms: true, evaluation_interval: 15s}\nscrape_configs: [{job_name: a}]\n")
+	if code, body := a.request("POST", "/-/reload"); code != 200 {
+		t.Fatalf("reload: %d %s", code, body)
+	}
+	a.waitFor(`level=WARN .*msg="This setting does nothing here yet: native histograms .*" setting=scrape_native_histograms in=global\n`)
+	a.waitFor(`level=INFO .*do nothing here.*" settings=global.evaluation_interval\n`)
 }
 
 func TestLogLevelOfTheConfigGoesBeforeTheFlagUntilItIsTakenOut(t *testing.T) {
@@ -135,4 +184,92 @@ func TestMetricsAreServedBeforeTheFirstScrape(t *testing.T) {
 	if got := a.metric("prometheus_agent_active_series"); got != "0" {
 		t.Errorf("prometheus_agent_active_series is %s before the first scrape", got)
 	}
+}
+
+func TestMemoryLimitIsAShareOfWhatThereIs(t *testing.T) {
+	for _, name := range []string{"GOMEMLIMIT", "AUTOMEMLIMIT"} { // they go before the flags
+		t.Setenv(name, "")
+		os.Unsetenv(name)
+	}
+	limit := func() int64 { return debug.SetMemoryLimit(-1) }
+	before := limit()
+	defer debug.SetMemoryLimit(before)
+	a := &agent{flags: &flags{memLimitRatio: 0.5}, log: slog.New(slog.DiscardHandler)}
+	a.limitMemory(t.Context())
+	if limit() != before {
+		t.Errorf("the limit is %d with the flag off, was %d", limit(), before)
+	}
+	a.flags.autoGOMEMLIMIT = true
+	a.limitMemory(t.Context())
+	half := limit()
+	a.flags.memLimitRatio, a.flags.memLimitRefresh = 0.25, model.Duration(5*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	a.limitMemory(ctx)
+	quarter := limit()
+	if half == before || quarter < half/2-1 || quarter > half/2+1 {
+		t.Errorf("the limit is %d at half, %d at a quarter", half, quarter)
+	}
+	debug.SetMemoryLimit(half)
+	until(t, "the limit is looked up again", func() bool { return limit() == quarter })
+}
+
+func TestLogIsWrittenInTheFormatOfTheFlag(t *testing.T) {
+	for format, want := range map[string]string{"logfmt": `level=INFO .*msg="Server is ready to receive web requests."`, "json": `\{.*"level":"INFO".*"msg":"Server is ready to receive web requests."`} {
+		dir := t.TempDir()
+		writeFile(t, filepath.Join(dir, "prometheus.yml"), "")
+		p := start(t, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.agent.path="+dir, "--web.listen-address=127.0.0.1:0", "--log.format="+format)
+		p.waitFor(want)
+	}
+}
+
+// What a block says of its HTTP client reaches the client of that block; what a
+// client makes of it is tested in config/httpclient.
+func TestHTTPBlocksReachTheirClients(t *testing.T) {
+	var mu sync.Mutex
+	seen := map[string]string{} // by path, what the requests say of themselves
+	var target string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		path := r.URL.Path
+		if strings.Contains(path, "/pods") {
+			path = "/pods"
+		}
+		seen[path] = r.Header.Get("X-Block") + " " + r.Header.Get("Authorization")
+		switch path {
+		case "/sd":
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `[{"targets": [%q]}]`, target)
+		case "/pods":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer srv.Close()
+	target = srv.Listener.Addr().String()
+	block := func(name string) string {
+		return fmt.Sprintf("http_headers: {X-Block: {values: [%s]}}, authorization: {type: Of, credentials: %s}", name, name)
+	}
+	startAgent(t, fmt.Sprintf(`
+scrape_configs:
+- {job_name: a, scrape_interval: 100ms, scrape_timeout: 100ms, %s, http_sd_configs: [{url: '%s/sd', %s}]}
+- {job_name: b, kubernetes_sd_configs: [{role: pod, api_server: '%s', %s}]}
+remote_write: [{url: '%s/write', %s}]
+`, block("scrape"), srv.URL, block("discovery"), srv.URL, block("kubernetes"), srv.URL, block("remote")))
+	for path, name := range map[string]string{"/metrics": "scrape", "/sd": "discovery", "/pods": "kubernetes", "/write": "remote"} {
+		want := name + " Of " + name
+		until(t, path+" gets a request of "+want, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return seen[path] == want
+		})
+	}
+}
+
+func TestStaticTargetsHaveTheLabelsOfTheirGroup(t *testing.T) {
+	a := startAgent(t, "scrape_configs: [{job_name: a, static_configs: [{targets: ['127.0.0.1:1'], labels: {zone: z1}}, {targets: ['127.0.0.1:2']}]}]\n")
+	until(t, "both targets are there", func() bool {
+		_, body := a.request("GET", "/api/v1/targets?state=active")
+		return strings.Contains(body, `"labels":{"instance":"127.0.0.1:1","job":"a","zone":"z1"}`) && strings.Contains(body, `"labels":{"instance":"127.0.0.1:2","job":"a"}`)
+	})
 }

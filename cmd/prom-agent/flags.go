@@ -198,7 +198,7 @@ func (f *flags) addRunFlags(cmd *kingpin.CmdClause) (checks []func() error) {
 	cmd.Flag("scrape.adjust-timestamps", "Align scrape timestamps with the schedule.").Hidden().Default("true").BoolVar(&f.adjustTimestamps)
 	cmd.Flag("scrape.timestamp-tolerance", "By how much at most.").Hidden().Default("2ms").DurationVar(&f.timestampTolerance)
 	cmd.Flag("scrape.discovery-reload-interval", "How often changed targets are taken over.").Hidden().Default("500ms").SetValue(&f.discoveryReload)
-	cmd.Flag("enable-feature", "Comma separated names of features. Those that are switched on so: "+strings.Join(settings.Features(), ", ")+"; others of Prometheus are accepted, and the log says what becomes of them.").StringsVar(&f.features)
+	cmd.Flag("enable-feature", "Comma separated names of features. It switches on: "+strings.Join(settings.Features(), ", ")+"; other features of Prometheus are accepted, and the log says what becomes of them.").StringsVar(&f.features)
 	cmd.Flag("write-documentation", "Print the command line's documentation as Markdown.").Hidden().BoolVar(&f.writeDocumentation)
 	cmd.Flag("agent", "Accepted; prom-agent is always an agent.").Default("true").Bool()
 

@@ -67,7 +67,7 @@ func serve(t testing.TB, s *Server) (addrs []string, stop func() error) {
 func client(t testing.TB, c *tls.Config) *http.Client {
 	tr := &http.Transport{TLSClientConfig: c, ForceAttemptHTTP2: true}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+	return &http.Client{Transport: tr, Timeout: time.Minute}
 }
 
 func TestListensOnEveryAddressAndSaysSoOnce(t *testing.T) {

@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := $(shell $(GO) env GOFLAGS) -trimpath
 LDFLAGS  := -s -w -X main.own=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH)
 
-.PHONY: build run test unit race config-all-sd e2e e2e-cluster e2e-agent fresh fuzz lint soak rollback release-testdata bench setup clean
+.PHONY: build run test unit race config-all-sd e2e e2e-cluster e2e-agent hostile fresh fuzz lint soak rollback release-testdata bench setup clean
 
 build:
 	$(GO) build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o prom-agent ./cmd/prom-agent
@@ -58,6 +58,12 @@ e2e-cluster:
 
 e2e-agent:
 	$(E2E) -skip '$(CLUSTER_TESTS)' ./test/e2e
+
+# The inputs of test/hostile as large as they were found, one after the other, in
+# the memory of a pod: a quarter of an hour, 3 GB at most.
+hostile: build
+	PROM_AGENT=$(CURDIR)/prom-agent PROMAGENT_HOSTILE=full \
+		$(GO) test -exec $(CURDIR)/test/netns -count=1 -timeout 60m -v -run HostileParts ./test/e2e
 
 # Both commands of the README in a bare Debian root: as root, about an hour.
 fresh:

@@ -3,7 +3,6 @@ package remotewrite
 import (
 	"context"
 	"errors"
-	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -27,7 +26,7 @@ type delivery struct {
 	v2      bool
 	began   time.Time
 
-	metadata iter.Seq[Metadata] // nil: none is sent
+	metadata func(yield func(Metadata) bool) // of all targets; nil: none is sent
 
 	client atomic.Pointer[Client]
 	cfg    atomic.Pointer[Config] // queue sizes and limits may change while it runs
@@ -159,7 +158,7 @@ func (d *delivery) Run(ctx context.Context) {
 	case !cfg.Metadata.Send:
 	case d.v2: // a default, so that no warning is due
 		d.log.Info("'metadata_config.send' is ignored when using Remote Write 2.0; metadata is sent with the samples")
-	case d.metadata != nil:
+	default:
 		background.Go(func() { d.sendMetadata(ctx) })
 	}
 	for _, e := range d.all() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"maps"
 	"slices"
@@ -27,8 +26,8 @@ type Options struct {
 	Registerer    prometheus.Registerer // nil: none
 	Logger        *slog.Logger          // nil: nothing is logged
 	UserAgent     string
-	FlushDeadline time.Duration      // bound on the flush at shutdown
-	Metadata      iter.Seq[Metadata] // of all targets, for 1.x; nil: none is sent
+	FlushDeadline time.Duration                   // bound on the flush at shutdown
+	Metadata      func(yield func(Metadata) bool) // of all targets, for 1.x; nil: none is sent
 }
 
 // Manager runs an endpoint per remote_write block.

@@ -54,6 +54,9 @@ func metadataRequests(of iter.Seq[Metadata], perRequest int) (requests [][]byte,
 // sendMetadata sends the metadata of all targets every interval, in 1.x
 // messages of their own, until ctx ends.
 func (d *delivery) sendMetadata(ctx context.Context) {
+	if d.metadata == nil {
+		return
+	}
 	interval := d.cfg.Load().Metadata.SendInterval
 	if interval <= 0 {
 		interval = time.Minute

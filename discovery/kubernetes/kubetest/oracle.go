@@ -63,15 +63,22 @@ func NewOracle(t testing.TB, config string) *Oracle {
 	}
 	o := &Oracle{config: cfg, groups: map[string]*targetgroup.Group{}, came: map[string]time.Time{}, newest: time.Now()}
 	ctx, cancel := context.WithCancel(context.Background())
-	updates := make(chan []*targetgroup.Group)
+	// It is never closed: the discovery's goroutines outlive its Run and may
+	// send even then.
+	updates, ended := make(chan []*targetgroup.Group), make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() {
 		d.Run(ctx, updates)
-		close(updates)
+		close(ended)
 	})
 	running.Go(func() {
-		for groups := range updates {
-			o.keep(groups)
+		for {
+			select {
+			case groups := <-updates:
+				o.keep(groups)
+			case <-ended:
+				return
+			}
 		}
 	})
 	t.Cleanup(func() {

@@ -343,7 +343,9 @@ func (l *Log) pointsAt(p Pos, ends map[uint64]int64) string {
 		_, err := l.HeaderAt(p)
 		if err != nil && !errors.Is(err, ErrGone) {
 			// A position of 0.1.0 (72d730c) may be a byte behind where a segment's last frame begins.
-			_, err = l.HeaderAt(Pos{p.Segment, p.Offset - 1})
+			if h, lerr := l.HeaderAt(Pos{p.Segment, p.Offset - 1}); lerr == nil && read && int64(h.End().Offset) == end {
+				err = nil
+			}
 		}
 		if err != nil && !errors.Is(err, ErrGone) {
 			return "is not where a frame begins"

@@ -202,7 +202,6 @@ func TestBadCommandLines(t *testing.T) {
 		code int
 		want string // in stderr
 	}{
-		{[]string{"--write-documentation"}, 2, "unknown long flag '--write-documentation'"}, // of Prometheus's makers
 		{[]string{"--bogus"}, 2, "Error parsing command line arguments: unknown long flag '--bogus'"},
 		{[]string{"--config.file=a", "--config.file=b"}, 2, "Error parsing command line arguments: flag 'config.file' cannot be repeated"},
 		{[]string{"--web.max-connections=many"}, 2, "Error parsing command line arguments: --web.max-connections=many: "},
@@ -428,10 +427,10 @@ func TestEveryFlagHasARow(t *testing.T) {
 		if theirs[s.Name] == s.Own {
 			t.Errorf("%s: Prometheus has it: %v; the table says that it is ours: %v", s, theirs[s.Name], s.Own)
 		}
-		if unknown := s.Name == "write-documentation" || s.Name == "version"; ours[s.Name] == unknown { // the version is declared with the commands
+		if ours[s.Name] == (s.Name == "version") { // the version is declared with the commands
 			t.Errorf("%s is a flag of the agent: %v", s, ours[s.Name])
 		}
-		if refused := s.Status == settings.Refused; refused != server[s.Name] && s.Name != "write-documentation" {
+		if refused := s.Status == settings.Refused; refused != server[s.Name] {
 			t.Errorf("%s is refused as a server's: %v, in the table: %v", s, server[s.Name], refused)
 		}
 		delete(ours, s.Name)

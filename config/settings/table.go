@@ -143,6 +143,7 @@ var table = slices.Concat(
 	tested(Flag, "TestLogLevelOfTheConfigGoesBeforeTheFlagUntilItIsTakenOut", "log.level"),
 	tested(Flag, "TestLogIsWrittenInTheFormatOfTheFlag", "log.format"),
 	tested(Flag, "TestVersionAndHelp", "help", "version"),
+	tested(Flag, "TestDocumentationOfTheCommandLineIsPrinted", "write-documentation"),
 	refused(Flag, "TestServerFlagsAreRefusedByNameBeforeTheConfigIsRead",
 		"storage.tsdb.path", "storage.tsdb.min-block-duration", "storage.tsdb.max-block-duration", "storage.tsdb.max-block-chunk-segment-size",
 		"storage.tsdb.wal-segment-size", "storage.tsdb.retention.time", "storage.tsdb.retention.size", "storage.tsdb.no-lockfile",
@@ -154,7 +155,6 @@ var table = slices.Concat(
 		"rules.alert.for-outage-tolerance", "rules.alert.for-grace-period", "rules.alert.resend-delay", "rules.max-concurrent-evals",
 		"alertmanager.notification-queue-capacity", "alertmanager.notification-batch-size", "alertmanager.drain-notification-queue-on-shutdown",
 		"query.lookback-delta", "query.timeout", "query.max-concurrency", "query.max-samples"),
-	refused(Flag, "TestBadCommandLines", "write-documentation"),
 
 	// Keys.
 	block(Refused, "TestErrorsNameTheFileAndTheField", "alerting", "rule_files", "remote_read"),

@@ -37,6 +37,7 @@ var layers = map[string][]string{
 	"test/e2e":                      {},
 	"test/hostile":                  {"test/hostile/parts"},
 	"test/hostile/parts":            {},
+	"test/rig":                      {},
 }
 
 func TestImportsPointUpTheTable(t *testing.T) {
@@ -77,7 +78,7 @@ func TestImportTableIsTheDocumentedOne(t *testing.T) {
 		t.Fatal("no table of imports in docs/architecture.md")
 	}
 	table, _, _ = strings.Cut(table, "\n\n")
-	documented := map[string]bool{"wal/waltest": true, "test/e2e": true, "discovery/kubernetes/kubetest": true, "deploy/kubernetes": true, "test/drain": true, "test/hostile": true, "test/hostile/parts": true}
+	documented := map[string]bool{"wal/waltest": true, "test/e2e": true, "discovery/kubernetes/kubetest": true, "deploy/kubernetes": true, "test/drain": true, "test/hostile": true, "test/hostile/parts": true, "test/rig": true}
 	for _, row := range regexp.MustCompile(`(?m)^\| (\w.*?) \| (.*?) \|$`).FindAllStringSubmatch(table, -1) {
 		may := regexp.MustCompile(` \(.*?\)`).ReplaceAllString(row[2], "")
 		for pkg := range strings.SplitSeq(row[1], ", ") {

@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 export GOFLAGS     := $(shell $(GO) env GOFLAGS) -trimpath
 LDFLAGS  := -s -w -X main.own=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH)
 
-.PHONY: build run test unit race config-all-sd e2e e2e-cluster e2e-agent hostile fresh fuzz lint soak rollback release-testdata bench setup clean
+.PHONY: build run test unit race config-all-sd unit-beside e2e e2e-cluster e2e-agent hostile fresh fuzz lint soak rollback release-testdata bench setup clean
 
 build:
 	$(GO) build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o prom-agent ./cmd/prom-agent
@@ -20,7 +20,13 @@ build:
 run: build
 	deploy/local/run
 
-test: lint race config-all-sd e2e
+# The tests with a Kubernetes cluster mostly wait: what needs the processors runs beside them, at a lower priority.
+test: lint build setup
+	$(MAKE) --no-print-directory -j2 --output-sync=target e2e-cluster unit-beside
+	$(MAKE) --no-print-directory e2e-agent
+
+unit-beside:
+	nice -n 10 $(MAKE) --no-print-directory race config-all-sd
 
 lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'not formatted'; exit 1; }

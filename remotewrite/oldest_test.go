@@ -96,13 +96,16 @@ func TestTheOldestRecordIsThatAfterRetention(t *testing.T) {
 	}
 }
 
-func TestAPositionThatCannotBeReadMayBeginAtTheOldestRecord(t *testing.T) {
+// What the remote still needs is known, though the rest of its state is not: it
+// begins there, for all that is older it has.
+func TestAStateThatCannotBeReadIsNoReasonToBeginAtTheOldestRecord(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	r := newReceiver(t, nil)
 	cfg := remoteConfig(t, r.srv.URL)
 	cfg.FromOldest = true
 	a := testTarget("a", 10)
 	l.scrape(a)
+	clear(l.want)
 	c := l.store.Log().Cursor(cfg.Identity())
 	c.Set(l.store.End(), []byte("nonsense"))
 	m := startManager(l, patience, cfg)

@@ -88,7 +88,7 @@ func startUntil(t testing.TB, name, addr string, ready func(*process) error, arg
 			t.Logf("%s said:\n%s", name, b[max(0, len(b)-6000):])
 		}
 	})
-	eventually(t, 30*time.Second, name+" is ready", func() error {
+	eventually(t, 2*time.Minute, name+" is ready", func() error {
 		select {
 		case <-p.done:
 			b, _ := os.ReadFile(p.log)

@@ -54,6 +54,10 @@ type Config struct {
 	// OwnKeys are the keys of the file that Prometheus does not know, in its order.
 	OwnKeys []Key
 
+	// Idle are the settings that are given and do nothing here, for the log when
+	// the config is in force.
+	Idle []settings.Given
+
 	yaml    string
 	summary string
 }
@@ -129,11 +133,9 @@ func Load(path string, o Options) (*Config, error) {
 	}
 	c.yaml += shown
 	c.summary = c.summarize()
-	idle, err := idleSettings(content, prom.ScrapeConfigFiles)
-	if err != nil {
+	if c.Idle, err = idleSettings(content, prom.ScrapeConfigFiles); err != nil {
 		return nil, err
 	}
-	settings.Log(o.Logger, idle)
 	return c, nil
 }
 

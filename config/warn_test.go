@@ -52,9 +52,12 @@ var examples = map[string]string{
 func logged(t *testing.T, content string) string {
 	t.Helper()
 	var log bytes.Buffer
-	if _, err := load(t, content, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	c, err := load(t, content, Options{Logger: logger})
+	if err != nil {
 		t.Fatalf("%s\n%v", content, err)
 	}
+	settings.Log(logger, c.Idle)
 	return log.String()
 }
 
@@ -91,13 +94,17 @@ func TestWarningsNameJobsAndRemotesAndAreFew(t *testing.T) {
 	}
 	const nhcb = "setting=convert_classic_histograms_to_nhcb in="
 	for content, want := range map[string]string{
-		"global: {convert_classic_histograms_to_nhcb: true}\nscrape_configs: [{job_name: a}]":                                    nhcb + "global\n",
-		"global: {convert_classic_histograms_to_nhcb: true}\nscrape_configs:\n- {job_name: a}\n" + many.String():                 nhcb + `"global, job job0, job job1, job job2 and 497 more"` + "\n",
-		"scrape_configs: [{job_name: a}, {job_name: b c, convert_classic_histograms_to_nhcb: true}]":                             nhcb + `"job b c"` + "\n",
-		"x: &x {convert_classic_histograms_to_nhcb: true}\nscrape_configs: [{job_name: a, <<: *x}]":                              "", // refused
-		"scrape_configs: [&x {job_name: a, convert_classic_histograms_to_nhcb: true}, {<<: *x, job_name: b}]":                    nhcb + `"job a, job b"` + "\n",
-		"remote_write: [{url: 'http://u:secret@h/w', send_native_histograms: true}]":                                             `setting=remote_write.send_native_histograms in="remote http://u:xxxxx@h/w"` + "\n",
-		"global: {evaluation_interval: 15s, query_log_file: q}\nremote_write: [{url: 'http://h/', queue_config: {capacity: 1}}]": `settings="remote_write.queue_config.capacity, global.evaluation_interval, global.query_log_file"` + "\n",
+		"global: {convert_classic_histograms_to_nhcb: true}\nscrape_configs: [{job_name: a}]":                                           nhcb + "global\n",
+		"global: {convert_classic_histograms_to_nhcb: true}\nscrape_configs:\n- {job_name: a}\n" + many.String():                        nhcb + `"global, job job0, job job1, job job2 and 497 more"` + "\n",
+		"scrape_configs: [{job_name: a}, {job_name: b c, convert_classic_histograms_to_nhcb: true}]":                                    nhcb + `"job b c"` + "\n",
+		"x: &x {convert_classic_histograms_to_nhcb: true}\nscrape_configs: [{job_name: a, <<: *x}]":                                     "", // refused
+		"scrape_configs: [&x {job_name: a, convert_classic_histograms_to_nhcb: true}, {<<: *x, job_name: b}]":                           nhcb + `"job a, job b"` + "\n",
+		"remote_write: [{url: 'http://u:secret@h/w?token=secret', send_native_histograms: true}]":                                       `setting=remote_write.send_native_histograms in="remote http://h/w"` + "\n",
+		"remote_write: [{url: 'http://h/w', name: on, send_native_histograms: true}]":                                                   `setting=remote_write.send_native_histograms in="remote on"` + "\n",
+		"scrape_configs: [{job_name: 010, convert_classic_histograms_to_nhcb: true}]":                                                   nhcb + `"job 010"` + "\n",
+		"scrape_configs: [{job_name: y, convert_classic_histograms_to_nhcb: on}]":                                                       nhcb + `"job y"` + "\n",
+		"scrape_configs: [{job_name: a, relabel_configs: [{action: labelmap, regex: (x), replacement: __scrape_native_histograms__}]}]": `setting=__scrape_native_histograms__ in="job a"` + "\n",
+		"global: {evaluation_interval: 15s, query_log_file: q}\nremote_write: [{url: 'http://h/', queue_config: {capacity: 1}}]":        `settings="remote_write.queue_config.capacity, global.evaluation_interval, global.query_log_file"` + "\n",
 	} {
 		if want == "" {
 			if _, err := load(t, content, Options{}); err == nil {
@@ -122,6 +129,8 @@ func TestWhatIsAsByDefaultIsNotWarnedOf(t *testing.T) {
 		"tracing:\notlp:\n", "otlp: {}",
 		"scrape_configs: [{job_name: a, scrape_protocols: [OpenMetricsText1.0.0], fallback_scrape_protocol: PrometheusText0.0.4}]",
 		"scrape_configs: [{job_name: a, relabel_configs: [{target_label: __scrape_native_histograms__, replacement: 'false'}]}]",
+		"scrape_configs: [{job_name: a, relabel_configs: [{target_label: __scrape_native_histograms__, replacement: false}]}]",
+		"scrape_configs: [{job_name: a, convert_classic_histograms_to_nhcb: no, static_configs: [{targets: [x], labels: {__scrape_native_histograms__: '0'}}]}]",
 	} {
 		if log := logged(t, content); log != "" {
 			t.Errorf("%s\nlogged %s", content, log)
@@ -136,9 +145,11 @@ func TestJobsOfOtherFilesAreWarnedOfToo(t *testing.T) {
 		"jobs/c.yml":     "scrape_configs: [{job_name: c, convert_classic_histograms_to_nhcb: true}]",
 	})
 	var log bytes.Buffer
-	if _, err := Load(filepath.Join(dir, "prometheus.yml"), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}); err != nil {
+	c, err := Load(filepath.Join(dir, "prometheus.yml"), Options{})
+	if err != nil {
 		t.Fatal(err)
 	}
+	settings.Log(slog.New(slog.NewTextHandler(&log, nil)), c.Idle)
 	for _, want := range []string{"setting=scrape_native_histograms in=global\n", `setting=convert_classic_histograms_to_nhcb in="job c"` + "\n"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %q in %s", want, log.String())

@@ -19,6 +19,9 @@ func prepare(cfg *Config, userAgent string) (*prepared, error) {
 	client, clientErr := NewClient(*cfg, userAgent)
 	rules, rulesErr := compileRules(cfg)
 	if err := errors.Join(clientErr, rulesErr); err != nil {
+		if client != nil {
+			client.close()
+		}
 		return nil, err
 	}
 	return &prepared{cfg, rules, client}, nil

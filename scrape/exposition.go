@@ -388,7 +388,7 @@ func (rd *reader) sample(slot uint32, v float64, hasTime bool, t int64) bool {
 }
 
 // tooLate says whether a sample at t is refused for its order, where last is the time of its
-// series' newest one: a sample may come late, within the window, but not twice.
+// series' newest one. A sample may come late, within the window, but not at the newest one's time.
 func tooLate(t, last, window int64) bool {
 	return t == last || t < last && uint64(last-t) >= uint64(window) // the difference may have 64 bits
 }

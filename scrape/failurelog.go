@@ -20,13 +20,17 @@ type failureLog struct {
 	file *os.File
 }
 
-// openFailureLog opens the file for lines to be added.
-func openFailureLog(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
-	if err != nil {
-		return nil, fmt.Errorf("open scrape failure log: %w", err)
+// openFailureLog opens the file for lines to be added, and says whether it had to be made.
+func openFailureLog(name string) (f *os.File, made bool, err error) {
+	f, err = os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_APPEND|os.O_WRONLY, 0o666)
+	made = err == nil
+	if errors.Is(err, os.ErrExist) {
+		f, err = os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 	}
-	return f, nil
+	if err != nil {
+		return nil, false, fmt.Errorf("open scrape failure log: %w", err)
+	}
+	return f, made, nil
 }
 
 // checkFailureLog says why the file could not be opened. It makes none.

@@ -47,7 +47,7 @@ func TestFailureLogHasTheLinesOfPrometheus(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	f, err := openFailureLog(ours)
+	f, _, err := openFailureLog(ours)
 	if err != nil {
 		t.Fatal(err)
 	}

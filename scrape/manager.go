@@ -104,6 +104,7 @@ type Change struct {
 	late    time.Duration        // the out-of-order window
 	jobs    map[string]*prepared // by name; of a job that stays as it is what its pool runs with
 	files   map[string]*os.File  // failure logs, by job
+	made    []string             // names of those that were not there before
 	leftOut []LeftOut
 }
 
@@ -181,11 +182,14 @@ func (c *Change) openFailureLogs() error {
 		if p.cfg.FailureLogFile == "" {
 			continue
 		}
-		f, err := openFailureLog(p.cfg.FailureLogFile)
+		f, made, err := openFailureLog(p.cfg.FailureLogFile)
 		if err != nil {
 			return fmt.Errorf("job %q: %w", job, err)
 		}
 		c.files[job] = f
+		if made {
+			c.made = append(c.made, p.cfg.FailureLogFile)
+		}
 	}
 	return nil
 }
@@ -194,6 +198,11 @@ func (c *Change) openFailureLogs() error {
 func (c *Change) Drop() {
 	for _, f := range c.files {
 		f.Close() // nothing was written
+	}
+	for _, name := range c.made {
+		if err := os.Remove(name); err != nil {
+			c.m.o.Logger.Warn("An empty scrape failure log of a config that is not put into force cannot be removed", "err", err)
+		}
 	}
 }
 
@@ -244,6 +253,7 @@ func (c *Change) Commit() {
 	}
 	m.mu.Unlock()
 	for _, l := range c.leftOut {
+		m.env.metrics.pools.Inc() // as in Prometheus, where the pools that cannot be made count among all
 		m.env.metrics.poolsFailed.Inc()
 		m.o.Logger.Error("error creating new scrape pool", "err", l.Err, "scrape_pool", l.Job)
 	}

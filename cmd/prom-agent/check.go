@@ -40,6 +40,7 @@ func checkConfigs(out io.Writer, files, features []string, syntaxOnly, portable 
 		}
 		var foreign []config.Key
 		if err == nil {
+			settings.Log(slog.New(&said), cfg.Idle)
 			foreign = cfg.OwnKeys
 		}
 		if err != nil || len(leftOut) > 0 || portable && len(foreign) > 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"promagent/config"
+	"promagent/config/settings"
 )
 
 // reloader applies the config file, one request at a time: a file that any
@@ -72,6 +73,7 @@ func (r *reloader) first() error {
 		return fmt.Errorf("error loading config from %q: %w", r.file, r.refused(err))
 	}
 	commit()
+	settings.Log(r.log, r.current.Idle)
 	r.completed(begin)
 	return nil
 }
@@ -115,6 +117,7 @@ func (r *reloader) apply() error {
 		return r.refused(err)
 	}
 	commit()
+	settings.Log(r.log, cfg.Idle) // not of a config that is refused: that may be tried at every look
 	r.succeeded(cfg, sum)
 	r.completed(begin)
 	return nil

@@ -74,6 +74,13 @@ func TestEveryFlagThatDoesNothingIsSaid(t *testing.T) {
 
 func TestReloadsSayWhatDoesNothing(t *testing.T) {
 	a := startAgent(t, "")
+	writeFile(t, a.file, "global: {scrape_native_histograms: true}\nscrape_configs: [{job_name: a}]\nremote_write: [{url: 'http://127.0.0.1:1/', tls_config: {ca_file: missing}}]\n")
+	if code, body := a.request("POST", "/-/reload"); code != 500 {
+		t.Fatalf("a reload without the remote's CA: %d %s", code, body)
+	}
+	if strings.Contains(a.output(), "This setting does nothing") {
+		t.Error("a config that is refused is spoken of, which it would be at every try")
+	}
 	writeFile(t, a.file, "global: {scrape_native_histograms: true, evaluation_interval: 15s}\nscrape_configs: [{job_name: a}]\n")
 	if code, body := a.request("POST", "/-/reload"); code != 200 {
 		t.Fatalf("reload: %d %s", code, body)

@@ -6,9 +6,11 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/common/model"
+	"go.yaml.in/yaml/v2"
 )
 
 // Given is a setting that the user gives and that does nothing here.
@@ -40,8 +42,8 @@ func OfFeatures(values []string) (given []Given) {
 	return given
 }
 
-// OfConfig are the keys of a config and of its scrape_config_files, each as
-// the YAML decoder makes it of a file.
+// OfConfig are the keys of a config and of its scrape_config_files. Each is a tree
+// of map[string]any, []any, nil, and strings: the text of scalars as it stands in the file.
 func OfConfig(file any, more ...any) (given []Given) {
 	var jobs []any
 	for _, f := range append([]any{file}, more...) {
@@ -86,20 +88,29 @@ func (s Setting) inherited(global any, path string, jobs []any) (in []string) {
 	return append(in, names("job", "job_name", jobs, func(job any) bool { return s.asks(below(job, path)) })...)
 }
 
-// steers says whether a job gives its targets a label that is more than "false".
+// steers says whether a job gives its targets a label that is not false. It sees
+// labels that rules name, not those that they make from what they match.
 func steers(job any, label string) bool {
 	for _, rule := range list(below(job, "relabel_configs")) {
-		if below(rule, "target_label") == label && below(rule, "replacement") != "false" {
+		replacement := below(rule, "replacement")
+		if below(rule, "target_label") == label && !isFalse(replacement) || below(rule, "action") == "labelmap" && replacement == label {
 			return true
 		}
 	}
 	for _, group := range list(below(job, "static_configs")) {
-		labels, _ := below(group, "labels").(map[any]any)
-		if v, ok := labels[label]; ok && fmt.Sprint(v) != "false" {
+		labels, _ := below(group, "labels").(map[string]any)
+		if v, ok := labels[label]; ok && !isFalse(v) {
 			return true
 		}
 	}
 	return false
+}
+
+// isFalse says whether a label's value is false to Prometheus.
+func isFalse(v any) bool {
+	text, _ := v.(string)
+	b, err := strconv.ParseBool(text)
+	return err == nil && !b
 }
 
 // names are those of the elements for which f is true. A remote may have none;
@@ -109,22 +120,24 @@ func names(what, key string, elements []any, f func(any) bool) (found []string) 
 		if !f(e) {
 			continue
 		}
-		name := below(e, key)
-		if name == nil {
-			name = masked(fmt.Sprint(below(e, "url")))
+		name, ok := below(e, key).(string)
+		if !ok {
+			text, _ := below(e, "url").(string)
+			name = masked(text)
 		}
-		found = append(found, fmt.Sprint(what, " ", name))
+		found = append(found, what+" "+name)
 	}
 	return found
 }
 
-// masked is a URL without its password.
+// masked is a URL without what may be secret: its user and its query.
 func masked(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
 		return "without a name"
 	}
-	return u.Redacted()
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return u.String()
 }
 
 // idle says whether the setting does nothing.
@@ -133,17 +146,21 @@ func (s Setting) idle() bool { return s.Status == NoMeaning || s.Status == NotYe
 // asks says whether a value asks for anything beyond the default.
 func (s Setting) asks(v any) bool {
 	switch v := v.(type) {
-	case nil:
-		return false
 	case []any:
 		return slices.ContainsFunc(v, s.asks)
-	case map[any]any:
+	case map[string]any:
 		return len(v) > 0
+	case string:
+		if s.Value != "" {
+			return v == s.Value
+		}
+		var typed any // what the parser takes the text for: no is false
+		if err := yaml.Unmarshal([]byte(v), &typed); err != nil || typed == nil {
+			return v != ""
+		}
+		return !reflect.ValueOf(typed).IsZero() && !same(fmt.Sprint(typed), s.Default) && !same(fmt.Sprint(typed), "0s")
 	}
-	if s.Value != "" {
-		return v == s.Value
-	}
-	return !reflect.ValueOf(v).IsZero() && !same(fmt.Sprint(v), s.Default) && !same(fmt.Sprint(v), "0s")
+	return false
 }
 
 // same says whether two values are the same text or as long a time.
@@ -156,7 +173,7 @@ func same(a, b string) bool {
 // below is what a mapping has at a path of keys; nil for nothing.
 func below(v any, path string) any {
 	for key := range strings.SplitSeq(path, ".") {
-		m, ok := v.(map[any]any)
+		m, ok := v.(map[string]any)
 		if !ok {
 			return nil
 		}

@@ -103,8 +103,9 @@ func documentation() string {
 		}
 	}
 	fmt.Fprintf(&b, "These do their work: %d flags, %d features, %d keys of the config and %d labels that steer a scrape. A server's flags, and the keys `alerting`,\n"+
-		"`rule_files` and `remote_read`, are refused, as by Prometheus agent; so are references to secrets (`*_ref`). Of all others the log (at the start and at\n"+
-		"each reload) and `check config` say that they are given.\n", works[Flag], works[Feature], works[Key], works[Label])
+		"`rule_files` and `remote_read`, are refused, as by Prometheus agent; so are references to secrets (`*_ref`). Of all others the log says that they are\n"+
+		"given with another value than the default: of flags and features at the start, of keys also at each reload, of a label when a rule or a static config\n"+
+		"names it (discovery may bring it in silence). `check config` says the same of keys and labels, and of features that it gets with `--enable-feature`.\n", works[Flag], works[Feature], works[Key], works[Label])
 	for _, part := range []struct {
 		status Status
 		title  string

@@ -29,8 +29,11 @@ func judge(t *testing.T, notYet string, limit time.Duration, look func() verdict
 		case notYet == "" && late:
 			t.Errorf("not within %s: %v", limit, v.right)
 			return
-		case notYet != "" && v.seen == nil:
+		case notYet != "" && v.seen == nil && v.right != nil:
 			t.Logf("not yet right: %s: %.300v", notYet, v.right)
+			return
+		case notYet != "" && late && v.seen == nil:
+			t.Logf("too much failed on a busy machine to tell what is right from what is known: %s", notYet)
 			return
 		case notYet != "" && late && v.right == nil:
 			t.Errorf("the case is right now: change its status, here and in the README, from %q", notYet)

@@ -449,7 +449,7 @@ func TestOnlyFeaturesThatDoSomethingAreEnabled(t *testing.T) {
 		want := ""
 		switch {
 		case s.Status == settings.NotYet:
-			want = fmt.Sprintf("level=WARN msg=%q setting=\"--enable-feature=%s\"\n", "This setting does nothing here yet: "+s.Says, s.Name)
+			want = fmt.Sprintf("level=WARN msg=%q setting=\"--enable-feature=%s\"\n", "This setting is not implemented yet and has no effect: "+s.Says, s.Name)
 		case s.Status == settings.NoMeaning:
 			want = fmt.Sprintf("settings=\"--enable-feature=%s\"\n", s.Name)
 		case s.Says != "":

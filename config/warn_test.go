@@ -74,7 +74,7 @@ func TestEverySettingThatDoesNothingIsWarnedOf(t *testing.T) {
 			continue
 		}
 		log := logged(t, content)
-		want := fmt.Sprintf("level=WARN msg=%q setting=", "This setting does nothing here yet: "+s.Says)
+		want := fmt.Sprintf("level=WARN msg=%q setting=", "This setting is not implemented yet and has no effect: "+s.Says)
 		if s.Status == settings.NoMeaning {
 			want = "level=INFO"
 		}

@@ -112,7 +112,7 @@ func TestCheckConfigWarnsOfWhatMayComeLater(t *testing.T) {
 		{"password of a remote", "remote_write: [{name: c, url: 'http://a/', basic_auth: {username: u, password_file: gone}}]", []string{`gone" of remote_write "c"`}, false},
 		{"password that is there", "remote_write: [{name: c, url: 'http://a/', basic_auth: {username: u, password_file: there-1.yml}}]", nil, false},
 		{"empty variable", "global: {external_labels: {site: '${PROM_AGENT_TEST_UNSET}'}}", []string{"PROM_AGENT_TEST_UNSET"}, true},
-		{"native histograms", "scrape_configs: [{job_name: a, scrape_native_histograms: true}]", []string{"at most, setting: scrape_native_histograms, in: job a"}, true},
+		{"native histograms", "scrape_configs: [{job_name: a, scrape_native_histograms: true}]", []string{"histograms only, setting: scrape_native_histograms, in: job a"}, true},
 		{"protobuf alone", "scrape_configs: [{job_name: a, scrape_protocols: [PrometheusProto]}]", []string{"setting: scrape_protocols: PrometheusProto, in: job a"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -152,10 +152,10 @@ func TestCheckConfigSaysWhatDoesNothing(t *testing.T) {
 		"remote_write: [{url: 'http://a/', queue_config: {capacity: 1}}]\n")
 	got := executed(t, "check", "config", "--enable-feature=st-storage,search-api", file)
 	for _, want := range []string{
-		"WARNING: This setting does nothing here yet: start timestamps are not read", ", setting: --enable-feature=st-storage\n",
+		"WARNING: This setting is not implemented yet and has no effect: start timestamps are not read", ", setting: --enable-feature=st-storage\n",
 		", settings: --enable-feature=search-api\n",
-		"  WARNING: This setting does nothing here yet: classic histograms arrive as classic series", ", setting: convert_classic_histograms_to_nhcb, in: global\n",
-		"  NOTE: These settings of Prometheus are accepted and do nothing here", ", settings: remote_write.queue_config.capacity, global.evaluation_interval\n",
+		"  WARNING: This setting is not implemented yet and has no effect: classic histograms are sent as _bucket", ", setting: convert_classic_histograms_to_nhcb, in: global\n",
+		"  NOTE: These settings of Prometheus do not apply to prom-agent and have no effect", ", settings: remote_write.queue_config.capacity, global.evaluation_interval\n",
 	} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("no %q in %s", want, got.stdout)

@@ -21,7 +21,7 @@ import (
 )
 
 func TestFlagsThatDoNothingAreSaid(t *testing.T) {
-	const text = "These settings of Prometheus are accepted and do nothing here"
+	const text = "These settings of Prometheus do not apply to prom-agent and have no effect"
 	a := startAgent(t, "", "--no-storage.agent.wal-compression", "--storage.agent.wal-truncate-frequency=1h", "--storage.agent.retention.max-time=5h",
 		"--web.enable-remote-write-receiver", "--enable-feature=search-api,st-storage", "--no-web.enable-otlp-receiver", "--no-auto-gomaxprocs")
 	got := a.waitFor(`level=INFO .*` + text + `.*" settings="(.*)"\n`)[1]
@@ -32,9 +32,9 @@ func TestFlagsThatDoNothingAreSaid(t *testing.T) {
 		t.Errorf("%d lines", n)
 	}
 	for _, want := range []string{`--web.enable-remote-write-receiver`, `"--enable-feature=st-storage"`} {
-		a.waitFor(`level=WARN .*msg="This setting does nothing here yet: .*" setting=` + want + `\n`)
+		a.waitFor(`level=WARN .*msg="This setting is not implemented yet and has no effect: .*" setting=` + want + `\n`)
 	}
-	if n := strings.Count(a.output(), "does nothing here yet"); n != 2 || strings.Contains(a.output(), "Feature enabled") {
+	if n := strings.Count(a.output(), "is not implemented yet"); n != 2 || strings.Contains(a.output(), "Feature enabled") {
 		t.Errorf("%d warnings, want 2, and no feature is enabled", n)
 	}
 	res, err := http.Post(a.url+"/api/v1/write", "application/x-protobuf", strings.NewReader(""))
@@ -45,7 +45,7 @@ func TestFlagsThatDoNothingAreSaid(t *testing.T) {
 	if res.StatusCode != 404 {
 		t.Errorf("a sender gets %d, want 404: it shall not try again", res.StatusCode)
 	}
-	if quiet := startAgent(t, "", "--storage.agent.retention.max-time=5h"); strings.Contains(quiet.output(), "do nothing") || strings.Contains(quiet.output(), "does nothing") {
+	if quiet := startAgent(t, "", "--storage.agent.retention.max-time=5h"); strings.Contains(quiet.output(), "have no effect") || strings.Contains(quiet.output(), "has no effect") {
 		t.Error("there is such a line when no such flag is given")
 	}
 }
@@ -65,7 +65,7 @@ func TestEveryFlagThatDoesNothingIsSaid(t *testing.T) {
 			var log strings.Builder
 			f.values[s.Name] = v
 			settings.Log(slog.New(slog.NewTextHandler(&log, nil)), f.idle())
-			if said := strings.Contains(log.String(), s.Name) && strings.Contains(log.String(), "nothing here"); said != want {
+			if said := strings.Contains(log.String(), s.Name) && strings.Contains(log.String(), "no effect"); said != want {
 				t.Errorf("%s=%s: logged %q", s, v, log.String())
 			}
 		}
@@ -78,15 +78,15 @@ func TestReloadsSayWhatDoesNothing(t *testing.T) {
 	if code, body := a.request("POST", "/-/reload"); code != 500 {
 		t.Fatalf("a reload without the remote's CA: %d %s", code, body)
 	}
-	if strings.Contains(a.output(), "This setting does nothing") {
+	if strings.Contains(a.output(), "This setting is not implemented") {
 		t.Error("a config that is refused is spoken of, which it would be at every try")
 	}
 	writeFile(t, a.file, "global: {scrape_native_histograms: true, evaluation_interval: 15s}\nscrape_configs: [{job_name: a}]\n")
 	if code, body := a.request("POST", "/-/reload"); code != 200 {
 		t.Fatalf("reload: %d %s", code, body)
 	}
-	a.waitFor(`level=WARN .*msg="This setting does nothing here yet: native histograms .*" setting=scrape_native_histograms in=global\n`)
-	a.waitFor(`level=INFO .*do nothing here.*" settings=global.evaluation_interval\n`)
+	a.waitFor(`level=WARN .*msg="This setting is not implemented yet and has no effect: native histograms .*" setting=scrape_native_histograms in=global\n`)
+	a.waitFor(`level=INFO .*do not apply to prom-agent.*" settings=global.evaluation_interval\n`)
 }
 
 func TestLogLevelOfTheConfigGoesBeforeTheFlagUntilItIsTakenOut(t *testing.T) {

@@ -134,7 +134,7 @@ func names(what, key string, elements []any, f func(any) bool) (found []string) 
 func masked(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
-		return "without a name"
+		return "with a URL that cannot be parsed"
 	}
 	u.User, u.RawQuery, u.Fragment = nil, "", ""
 	return u.String()
@@ -189,8 +189,8 @@ func list(v any) []any {
 
 // The words of the log.
 const (
-	notYet    = "This setting does nothing here yet: "
-	noMeaning = "These settings of Prometheus are accepted and do nothing here; docs/compatibility.md says why"
+	notYet    = "This setting is not implemented yet and has no effect: "
+	noMeaning = "These settings of Prometheus do not apply to prom-agent and have no effect; see docs/compatibility.md for the reasons"
 )
 
 // Log writes a line for each setting whose work is not done yet, and one for

@@ -102,16 +102,16 @@ func documentation() string {
 			works[s.Kind]++
 		}
 	}
-	fmt.Fprintf(&b, "These do their work: %d flags, %d features, %d keys of the config and %d labels that steer a scrape. A server's flags, and the keys `alerting`,\n"+
-		"`rule_files` and `remote_read`, are refused, as by Prometheus agent; so are references to secrets (`*_ref`). Of all others the log says that they are\n"+
-		"given with another value than the default: of flags and features at the start, of keys also at each reload, of a label when a rule or a static config\n"+
-		"names it (discovery may bring it in silence). `check config` says the same of keys and labels, and of features that it gets with `--enable-feature`.\n", works[Flag], works[Feature], works[Key], works[Label])
+	fmt.Fprintf(&b, "Implemented: %d flags, %d features, %d config keys and %d labels that control a scrape. Server-mode flags, and the keys `alerting`,\n"+
+		"`rule_files` and `remote_read`, are rejected, as by Prometheus agent; so are secret references (`*_ref`). Any other setting with a non-default value is\n"+
+		"logged: flags and features at startup, keys also at each reload, labels if a relabelling rule or a static config names them (labels that come from\n"+
+		"discovery are not seen). `check config` prints the same for keys and labels, and for features that it gets with `--enable-feature`.\n", works[Flag], works[Feature], works[Key], works[Label])
 	for _, part := range []struct {
 		status Status
 		title  string
 	}{
-		{NotYet, "Not yet: accepted, with a warning in the log"},
-		{NoMeaning, "Without meaning here: accepted, with a note in the log"},
+		{NotYet, "Not implemented yet: accepted, with a warning in the log"},
+		{NoMeaning, "Not applicable: accepted, with an info line in the log"},
 	} {
 		fmt.Fprintf(&b, "\n| %s | |\n|---|---|\n", part.title)
 		var says string

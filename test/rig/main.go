@@ -101,7 +101,11 @@ func main() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		defer os.RemoveAll(d)
+		defer func() {
+			if err := os.RemoveAll(d); err != nil {
+				log.Print(err)
+			}
+		}()
 		dir = d
 	} else if err := os.MkdirAll(dir, 0o755); err != nil {
 		log.Fatal(err)
@@ -209,7 +213,9 @@ func main() {
 		r.RSSMedian, r.AnonMedian = rss[len(rss)/2], anon[len(anon)/2]
 	}
 	if *asJSON {
-		json.NewEncoder(os.Stdout).Encode(r)
+		if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
+			log.Fatal(err)
+		}
 		return
 	}
 	fmt.Printf("%s: %d targets x %d series every %s\n", r.Agent, *targets, *perTarget, *interval)

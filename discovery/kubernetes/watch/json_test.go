@@ -322,14 +322,14 @@ func TestLargeJSONEventLeavesNoBuffer(t *testing.T) {
 		return e.s.dec
 	}
 	first := next()
-	if next() != first || next() != first {
+	if again, third := next(), next(); again != first || third != first {
 		t.Error("a small event needs a new decoder")
 	}
 	second := next()
 	if second == first {
 		t.Error("a large event leaves its decoder")
 	}
-	if next() != second || next() != second {
+	if again, third := next(), next(); again != second || third != second {
 		t.Error("a small event after a large one needs a new decoder")
 	}
 }

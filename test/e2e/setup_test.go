@@ -31,10 +31,10 @@ func TestSetupNamesEveryPackageThatIsMissing(t *testing.T) {
 		}
 		return strings.Join(strings.Fields(string(out)), " ")
 	}
-	if got, want := missing(), "prometheus prometheus-node-exporter iproute2 util-linux"; got != want {
+	if got, want := missing(), "prometheus prometheus-node-exporter iproute2 util-linux gcc"; got != want {
 		t.Errorf("on a bare machine %q is missing, want %q", got, want)
 	}
-	for _, program := range []string{"prometheus", "prometheus-node-exporter", "ip", "flock"} {
+	for _, program := range []string{"prometheus", "prometheus-node-exporter", "ip", "flock", "gcc"} {
 		if err := os.WriteFile(filepath.Join(bare, program), []byte("#!/bin/sh\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
